@@ -1,0 +1,68 @@
+"""What the gate and an enforcer say to each other.
+
+An *enforcer* answers questions about enforcement points (spec policy.md 6). Only a
+returned :class:`Decision` whose ``allowed`` is the value ``True`` passes; an exception, a
+time-out, another type or no answer is a denial.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to one question.
+
+    ``env``, ``capabilities`` and ``stdio`` narrow what was asked for: None leaves the
+    request's own value; ``env`` is in request order; ``capabilities`` maps the five set
+    names (bounding, effective, inheritable, permitted, ambient) to names.
+    ``reason`` is the text a denial shows. ``extra`` is what else a point answers with.
+    """
+
+    allowed: bool
+    reason: str = ""
+    env: Sequence[str] | None = field(default=None, repr=False)
+    capabilities: Mapping[str, Sequence[str]] | None = None
+    stdio: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+class Enforcer(ABC):
+    """One policy in force. Called from several threads; the gate serialises where it must."""
+
+    #: The encoded policy as received (base64). Empty: not strict.
+    text: str = ""
+    #: Whether create and exec must look up users and groups for the policy (policy.md 9.9).
+    wants_user_info: bool = False
+
+    @abstractmethod
+    def decide(self, point: str, input: Mapping[str, Any]) -> Decision:
+        """Answer one question. Raising denies."""
+
+    def snapshot(self) -> object:
+        """Return the metadata as it is, for :meth:`restore`."""
+        return None
+
+    def restore(self, snapshot: object) -> None:
+        """Put the metadata back as it was when ``snapshot`` was taken."""
+
+    def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
+        """Add mounts that every container may have (the pod's network files)."""
+
+    def load_fragment(self, fragment: bytes, media_type: str) -> None:
+        """Load a signed fragment.
+
+        Raises:
+            PolicyDenied: it is not acceptable; nothing changed.
+        """
+        from uvmd.errors import PolicyDenied
+
+        raise PolicyDenied("this enforcer takes no fragments")
+
+    def dump_state(self) -> Mapping[str, Any]:
+        """Describe the enforcer for people (no policy text, no environment)."""
+        return {}
