@@ -24,7 +24,7 @@ class RollbackFailed(Exception):
 class Undo:
     """The opposites of the steps done so far."""
 
-    __slots__ = ("_steps", "_irreversible", "_report")
+    __slots__ = ("_irreversible", "_report", "_steps")
 
     def __init__(self, report: Callable[[str], None] | None = None) -> None:
         self._steps: list[tuple[str, Callable[..., object], tuple[Any, ...]]] = []
