@@ -24,10 +24,6 @@ def _option(default: Any, help: str, choices: Sequence[str] = (), at_least: floa
     return field(default=default, metadata={"help": help, "choices": tuple(choices), "at_least": at_least})
 
 
-def _section(section: type) -> Any:
-    return field(default_factory=section)
-
-
 @dataclass(frozen=True, slots=True)
 class Log:
     """Where log lines go and what they may show."""
@@ -114,15 +110,15 @@ class Config:
     """The whole configuration. ``plugin`` holds the raw sections of the plugins."""
 
     transport: str = _option("vsock", "vsock[:CID[:PORT]], unix:PATH (dialled) or stdio[:unix:PATH]")
-    log: Log = _section(Log)
-    runtime: Runtime = _section(Runtime)
-    paths: Paths = _section(Paths)
-    vm: Vm = _section(Vm)
-    cgroups: Cgroups = _section(Cgroups)
-    bridge: Bridge = _section(Bridge)
-    stdio: Stdio = _section(Stdio)
-    plugins: Plugins = _section(Plugins)
-    policy: Policy = _section(Policy)
+    log: Log = field(default_factory=Log)
+    runtime: Runtime = field(default_factory=Runtime)
+    paths: Paths = field(default_factory=Paths)
+    vm: Vm = field(default_factory=Vm)
+    cgroups: Cgroups = field(default_factory=Cgroups)
+    bridge: Bridge = field(default_factory=Bridge)
+    stdio: Stdio = field(default_factory=Stdio)
+    plugins: Plugins = field(default_factory=Plugins)
+    policy: Policy = field(default_factory=Policy)
     plugin: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -195,8 +191,8 @@ def options(section: type = Config, prefix: str = "") -> dict[str, Option]:
         if "help" in entry.metadata:
             meta = entry.metadata
             found[key] = Option(key, entry.default, meta["help"], meta["choices"], meta["at_least"])
-        elif is_dataclass(entry.default_factory):
-            found.update(options(entry.default_factory, key + "."))  # type: ignore[arg-type]
+        elif isinstance(entry.default_factory, type) and is_dataclass(entry.default_factory):
+            found.update(options(entry.default_factory, key + "."))
     return found
 
 
@@ -211,6 +207,6 @@ def build(values: Mapping[str, Any], plugin: Mapping[str, Mapping[str, Any]] | N
         else:
             top[key] = value
     for entry in fields(Config):
-        if entry.name in sections:
-            top[entry.name] = entry.default_factory(**sections[entry.name])  # type: ignore[misc]
+        if entry.name in sections and isinstance(entry.default_factory, type):
+            top[entry.name] = entry.default_factory(**sections[entry.name])
     return Config(**top, plugin=plugin or {})

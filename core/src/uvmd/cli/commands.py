@@ -1,0 +1,142 @@
+"""``uvmd``'s verbs for people: look at a configuration and its plugins without starting anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from uvmd import __version__
+from uvmd.daemon.config import options
+from uvmd.daemon.options import Loaded, load
+from uvmd.errors import ConfigError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _refusals(verb: Callable[P, T]) -> Callable[P, T]:
+    """Turn a ConfigError into one line and status 78 (EX_CONFIG), as the daemon's own start does."""
+
+    @wraps(verb)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return verb(*args, **kwargs)
+        except ConfigError as error:
+            click.echo(f"uvmd: {error}", err=True)
+            sys.exit(os.EX_CONFIG)
+
+    return guarded
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+_config = click.option("--config", "path", metavar="FILE", help="The TOML file to read instead of the default one.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+def _load(path: str | None) -> Loaded:
+    return load(["--config", path] if path else [], os.environ)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="uvmd")
+def uvmd() -> None:
+    """The guest daemon of a utility VM.
+
+    \b
+    uvmd serve --help     run the daemon (all its options)
+    uvmd config           what is configured, and by whom
+    uvmd plugins          which plugins are here, and what each adds
+    uvmd check            try everything that a start would need
+    uvmd schema           JSON Schema of messages, resources, settings
+
+    The host's side is the command uvmctl.
+    """
+
+
+@uvmd.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def serve(flags: Sequence[str]) -> None:
+    """Run the daemon; `uvmd serve --help` teaches."""
+    from uvmd.cli.start import become_monitor
+
+    become_monitor("uvmd.daemon", list(flags))
+
+
+@uvmd.command()
+@_config
+@_json
+@_refusals
+def config(path: str | None, as_json: bool) -> None:
+    """Show the configuration in force and where each value came from."""
+    loaded = _load(path)
+    rows = []
+    for key in options():
+        section, dot, name = key.partition(".")
+        value: Any = getattr(loaded.config, section)
+        rows.append((key, getattr(value, name) if dot else value, loaded.sources.get(key, "default")))
+    if as_json:
+        click.echo(json.dumps({key: {"value": value, "source": source} for key, value, source in rows}, indent=2))
+        return
+    shown = [(key, json.dumps(value), source) for key, value, source in rows]
+    click.echo(_table([("KEY", "VALUE", "FROM"), *shown]))
+    for name, section in loaded.config.plugin.items():
+        click.echo(f"plugin.{name}: {', '.join(section) or 'empty'}")
+
+
+@uvmd.command()
+@_config
+@_json
+@_refusals
+def plugins(path: str | None, as_json: bool) -> None:
+    """List the plugins: version, resource types with their enforcement points, loaded or why not."""
+    from uvmd import plugin_manager
+
+    rows = plugin_manager.describe(_load(path).config)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        click.echo("No plugins are installed. One is a pip package with an entry point in uvmd.plugins.v1.")
+        return
+    table = [("NAME", "VERSION", "STATE", "ADDS")]
+    table += [(row["name"], row["version"], row["state"], "; ".join(row["adds"])) for row in rows]
+    click.echo(_table(table))
+
+
+@uvmd.command()
+@_config
+@_refusals
+def check(path: str | None) -> None:
+    """Resolve every lazy reference and validate every setting; run it when an image is built."""
+    from uvmd import plugin_manager
+    from uvmd.transport import parse_transport
+
+    loaded = _load(path)
+    parse_transport(loaded.config.transport)
+    for line in plugin_manager.resolve_all(loaded.config):
+        click.echo(line)
+    click.echo("uvmd check: ok")
+
+
+@uvmd.command()
+@_config
+@click.argument("name", required=False)
+@_refusals
+def schema(path: str | None, name: str | None) -> None:
+    """Print JSON Schema for every message, resource type and config section, or for NAME."""
+    from uvmd import plugin_manager
+
+    schemas = plugin_manager.schemas(_load(path).config)
+    if name is not None and name not in schemas:
+        raise ConfigError(f"no schema named {name}; there are: {', '.join(sorted(schemas))}")
+    click.echo(json.dumps(schemas if name is None else schemas[name], indent=2))

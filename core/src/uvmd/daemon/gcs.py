@@ -1,0 +1,144 @@
+"""The reference agent's command line, translated into uvmd's options.
+
+Single-dash long flags as Go's flag package reads them (spec containers.md 2): ``-name
+value``, ``-name=value`` and ``--name`` are all accepted, a boolean takes a value only
+after ``=``, reading stops at the first word that is no flag.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from uvmd.errors import ConfigError
+
+_GO_TRUTH = {**dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
+             **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)}  # fmt: skip
+_LEVELS = {
+    "panic": "error", "fatal": "error", "error": "error", "warn": "warning", "warning": "warning",
+    "info": "info", "debug": "debug", "trace": "debug",
+}  # fmt: skip
+#: Accepted so that a host's command line works; what they ask for is not built yet.
+_WITHOUT_EFFECT = ("kmsgLogLevel", "gcs-mem-limit-bytes", "disable-time-sync")
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag of the reference: its default as text, and what it is for."""
+
+    default: str
+    help: str
+    kind: type = str
+
+
+FLAGS = {
+    "v4": Flag("false", "register protocol version 4; without it every request is answered E_NOTIMPL", bool),
+    "loglevel": Flag("debug", "panic, fatal, error, warn, info, debug or trace"),
+    "logfile": Flag("", "log to this file instead of standard error"),
+    "log-format": Flag("text", "text or json"),
+    "use-inouterr": Flag("false", "bridge on descriptors 0 and 1", bool),
+    "core-dump-location": Flag("", "written to /proc/sys/kernel/core_pattern"),
+    "kmsgLogLevel": Flag("4", "accepted; kernel log forwarding comes with a later release", int),
+    "root-mem-reserve-bytes": Flag("78643200", "memory kept from the containers' cgroup", int),
+    "gcs-mem-limit-bytes": Flag("52428800", "accepted; the warning comes with a later release", int),
+    "disable-time-sync": Flag("false", "accepted; time synchronisation comes with a later release", bool),
+    "scrub-logs": Flag("true", "scrub payloads in logs", bool),
+    "initial-policy-stance": Flag("allow", "allow or deny until a policy is set"),
+}
+
+
+def parse(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the given flags' texts by name.
+
+    Raises:
+        ConfigError: an unknown flag, a missing or unreadable value.
+    """
+    given: dict[str, str] = {}
+    rest = list(arguments)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        word = rest.pop(0)
+        if word == "--":
+            break
+        name, equals, text = word.lstrip("-").partition("=")
+        flag = FLAGS.get(name)
+        if flag is None or word.startswith("---"):
+            raise ConfigError(f"flag provided but not defined: {word.partition('=')[0]}")
+        if not equals:
+            if flag.kind is bool:
+                text = "true"
+            elif rest:
+                text = rest.pop(0)
+            else:
+                raise ConfigError(f"flag needs an argument: -{name}")
+        if flag.kind is bool and text not in _GO_TRUTH:
+            raise ConfigError(f"invalid boolean value for -{name}")
+        if flag.kind is int and not (text.isascii() and text.isdigit() and int(text) < 1 << 64):
+            raise ConfigError(f"invalid value for -{name}: want an unsigned number")
+        given[name] = text
+    return given
+
+
+def translate(given: Mapping[str, str], environment: Mapping[str, str], *, owns_machine: bool) -> list[str]:
+    """Return ``uvmd serve``'s flags for the reference's.
+
+    Raises:
+        ConfigError: a level, format or stance that the reference refuses too.
+    """
+    value = {name: given.get(name, flag.default) for name, flag in FLAGS.items()}
+    level = _LEVELS.get(value["loglevel"].lower())
+    if level is None:
+        raise ConfigError("-loglevel: not a log level")
+    stdio = _GO_TRUTH[value["use-inouterr"]]
+    flags = {
+        "--bridge-v4": str(_GO_TRUTH[value["v4"]]),
+        "--log-level": level,
+        "--log-file": value["logfile"],
+        "--log-format": value["log-format"],
+        "--log-scrub": str(_GO_TRUTH[value["scrub-logs"]]),
+        "--cgroups-reserve-bytes": value["root-mem-reserve-bytes"],
+        "--vm-core-pattern": value["core-dump-location"],
+        "--vm-stance": value["initial-policy-stance"],
+    }
+    # What the reference has no flag for stays open to the environment and the file.
+    if stdio:
+        flags["--transport"] = "stdio"
+    if owns_machine and "UVMD_VM_AGENT" not in environment:
+        flags["--vm-agent"] = "true"
+    return [f"{flag}={text}" for flag, text in flags.items()]
+
+
+def owns_machine() -> bool:
+    """Whether ``gcs`` is PID 1 or its child: only then may a host power the machine off."""
+    monitor = os.getppid()
+    if monitor == 1:
+        return True
+    with open(f"/proc/{monitor}/stat", encoding="ascii", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[1] == "1"
+
+
+def help_text() -> str:
+    """What ``gcs -help`` prints."""
+    lines = ["Usage: gcs [-flag[=value]]...", "", "uvmd under the reference agent's name and flags.", ""]
+    for name, flag in FLAGS.items():
+        lines.append(f"  -{name} {'' if flag.kind is bool else flag.kind.__name__}".rstrip())
+        lines.append(f"      {flag.help} (default {flag.default or 'empty'})")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Entry point of ``python -m uvmd.daemon.gcs``: the daemon, with translated flags."""
+    from uvmd.daemon.serve import run
+
+    try:
+        given = parse(sys.argv[1:])
+        flags = translate(given, os.environ, owns_machine=owns_machine())
+    except ConfigError as error:
+        print(f"gcs: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(run(flags, notes=[f"-{name} has no effect yet, ignoring" for name in _WITHOUT_EFFECT if name in given]))
+
+
+if __name__ == "__main__":
+    main()
