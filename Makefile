@@ -1,0 +1,108 @@
+# The workshop of uvmd. `make` alone teaches; every target works twice in a row and in a
+# fresh clone. What a target needs it sets up first: Debian packages that are missing
+# (as root), the virtual environment from hashed pins, our own distributions.
+
+SHELL  := /bin/bash
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+# Debian's own interpreter first: version managers put shims before it that start slowly.
+PYTHON ?= $(shell for python in /usr/bin/python3 python3.13 python3.12 python3.11 python3; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$python"; break; }; done)
+# Our distributions, in the order of their dependencies; the example proves the plugin contract.
+OURS   := core $(patsubst %/setup.cfg,%,$(wildcard plugins/*/setup.cfg tests/example_plugin/setup.cfg))
+ROOMS  := core/src/uvmd $(wildcard plugins/*/src)
+TESTS  := $(wildcard tests/unit tests/fuzz tests/wire plugins/*/tests)
+# For one test, say: make unit ARGS='-k frames'
+ARGS   ?=
+
+.PHONY: help setup system demo test quick check lint unit wire fuzz bench coverage golden constraints clean
+
+help:
+	@echo "uvmd: the guest daemon of a utility VM. What would you like to do?"
+	@echo
+	@echo "  see it work      make demo      start uvmd, run a real container through it, clean up (root)"
+	@echo "  set up           make setup     Debian packages and .venv; the other targets do it too"
+	@echo
+	@echo "  before a commit  make check     ruff, mypy --strict, and the rules of the house; a few seconds"
+	@echo "                   make unit      unit and property tests: no root, no fork, no sleep"
+	@echo "  before a push    make test      everything: unit, fuzz, wire against crun and runc (root)"
+	@echo "                   make quick     the same without what takes long"
+	@echo
+	@echo "  parts            make lint      ruff and mypy alone"
+	@echo "                   make wire      the real daemon over sockets and pipes (root)"
+	@echo "                   make fuzz      the frame and message layer; FUZZ_SECONDS=600 for longer"
+	@echo "                   make bench     the table of figures, each beside the bare runtime's (root)"
+	@echo "                   make coverage  unit tests, lines that none of them ran"
+	@echo "  maintenance      make golden    write the golden files anew; review them as code"
+	@echo "                   make constraints  pin .ci/requirements.in anew, with hashes"
+	@echo "                   make clean     remove what was built; the Debian packages stay"
+	@echo
+	@echo "One test: make unit ARGS='-k frames'.  More: README.md, CONTRIBUTING.md, docs/."
+
+setup: $(READY)
+	@echo "ready: $$($(BIN)/python --version), uvmd $$($(BIN)/python -c 'import uvmd; print(uvmd.__version__)')," \
+	      "crun $$(crun --version | awk 'NR==1{print $$3}'), runc $$(runc --version | awk 'NR==1{print $$3}')"
+
+system:
+	@.ci/system-packages
+
+# Stamped by what it is made from. pip checks every hash; our own sources are linked, not copied.
+$(READY): .ci/constraints.txt $(OURS:%=%/setup.cfg) | system
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or later found" >&2; exit 1; }
+	@$(BIN)/python -c '' 2>/dev/null || { echo "making $(VENV) with $(PYTHON)"; rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	@echo "installing the pinned packages (.ci/constraints.txt)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/constraints.txt
+	@echo "linking $(OURS)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(OURS:%=-e ./%)
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python tests/support/demo.py
+
+lint: $(READY)
+	@echo "ruff"; $(BIN)/ruff check --quiet --config .ci/ruff.toml .
+	@echo "mypy --strict $(ROOMS)"; $(BIN)/mypy --config-file setup.cfg $(ROOMS)
+
+check: lint
+	@$(PYTEST) -q tests/unit/house $(ARGS)
+
+unit: $(READY)
+	@$(PYTEST) -q tests/unit $(wildcard plugins/*/tests) $(ARGS)
+
+wire: $(READY)
+	@$(PYTEST) tests/wire $(ARGS)
+
+fuzz: $(READY)
+	@$(PYTEST) -q tests/fuzz $(ARGS)
+
+test: $(READY)
+	@$(PYTEST) $(TESTS) $(ARGS)
+
+quick: $(READY)
+	@$(PYTEST) -q -m 'not slow' $(TESTS) $(ARGS)
+
+bench: $(READY)
+	@$(BIN)/python tests/bench/bench.py $(ARGS)
+
+coverage: $(READY)
+	@$(PYTEST) -q tests/unit $(wildcard plugins/*/tests) --cov --cov-report=term --cov-report=html $(ARGS)
+	@echo "line by line: .cache/htmlcov/index.html"
+
+golden: $(READY)
+	@$(PYTEST) -q tests/unit tests/wire -m golden --update-golden $(ARGS)
+	@git --no-pager diff --stat
+
+constraints: .ci/requirements.in
+	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
+	$(PYTHON) -m venv "$$tools"; "$$tools/bin/pip" install --quiet pip-tools; \
+	"$$tools/bin/pip-compile" --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	    --annotation-style=line -o .ci/constraints.txt .ci/requirements.in
+	@git --no-pager diff --stat .ci/constraints.txt
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
