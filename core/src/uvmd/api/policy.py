@@ -54,7 +54,10 @@ class Enforcer(ABC):
         """Add mounts that every container may have (the pod's network files)."""
 
     def load_fragment(self, fragment: bytes, media_type: str) -> None:
-        """Load a signed fragment.
+        """Load a signed fragment, trust list or reference info, as the media type says.
+
+        Of reference info only the envelope is checked; the gate keeps it for the
+        containers to come (attestation.md 5).
 
         Raises:
             PolicyDenied: it is not acceptable; nothing changed.
@@ -62,6 +65,9 @@ class Enforcer(ABC):
         from uvmd.errors import PolicyDenied
 
         raise PolicyDenied("this enforcer takes no fragments")
+
+    def close(self) -> None:
+        """Let go of everything. Called on an enforcer that did not come into force."""
 
     def dump_state(self) -> Mapping[str, Any]:
         """Describe the enforcer for people (no policy text, no environment)."""

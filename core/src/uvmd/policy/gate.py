@@ -1,0 +1,330 @@
+"""The gate: nothing that a host asks for happens before it was asked here.
+
+It holds the one enforcer in force and fails closed: an exception, an answer of another
+type, a time that ran out or no answer is a no. It also holds the two latches of the VM,
+because both decide whether a change may be tried at all: *inconsistent* (strict: an undo
+failed and changes are over) and *degraded* (not strict: an undo failed and people are
+told). What a question is about, and what follows from a yes, is ``host``'s business.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from uvmd.api.policy import Decision, Enforcer
+from uvmd.errors import DeadlineExceeded, Failed, Inconsistent, PolicyDenied, Refused, UvmdError
+from uvmd.policy import answers, fragments, selection, stances
+from uvmd.policy.selection import Factory, HostData, PolicySettings
+
+log = logging.getLogger(__name__)
+
+CHANGES_ARE_OVER = (
+    "mount, unmount, container creation and deletion have been disabled in this UVM due to a previous error: "
+)
+
+
+class _InForce(NamedTuple):
+    """Swapped as one, so that nobody sees the new enforcer with the old strictness."""
+
+    enforcer: Enforcer
+    strict: bool
+
+
+class Gate:
+    """See the module.
+
+    Args:
+        stance: the operator's wish for the time before a policy: ``allow`` or ``deny``.
+        hardware: kinds of confidential hardware found (``policy/hardware.py``).
+        enforcers: factories of the plugins' enforcers by name.
+        selectable: names that a host may select (``[policy] enforcers``).
+        host_data: readers of the launch data, by kind of hardware.
+        set_logging: called when a policy decides whether the daemon may log.
+        save: keeps what :meth:`resume` needs after a restart of the daemon.
+    """
+
+    def __init__(
+        self,
+        stance: str = stances.ALLOW,
+        *,
+        hardware: Iterable[str] = (),
+        enforcers: Mapping[str, Factory] | None = None,
+        selectable: Iterable[str] = (stances.OPEN_DOOR, selection.REGO),
+        host_data: Mapping[str, HostData] | None = None,
+        set_logging: Callable[[bool], None] = lambda allowed: None,
+        save: Callable[[Mapping[str, Any]], None] = lambda state: None,
+    ) -> None:
+        self._hardware = frozenset(hardware)
+        self._factories = dict(enforcers or {})
+        self._selectable = frozenset(selectable)
+        self._host_data = dict(host_data or {})
+        self._set_logging = set_logging
+        self._save = save
+        self._mutex = threading.Lock()
+        first = stances.initial(stance, bool(self._hardware))
+        self._in_force = _InForce(first, False)
+        self._settings: PolicySettings | None = None
+        self._reference_info: dict[str, str] = {}
+        self._door_closed: str | None = None
+        self.inconsistent: str | None = None
+        self.degraded: str | None = None
+        #: Whether the daemon may log: not behind a closed door (spec policy.md 3.2).
+        self.logging_allowed = not isinstance(first, stances.ClosedDoor)
+
+    @property
+    def strict(self) -> bool:
+        """Whether a non-empty policy text is in force. Once true, true until the VM ends."""
+        return self._in_force.strict
+
+    @property
+    def wants_user_info(self) -> bool:
+        """Whether create and exec must look up users and groups for the policy."""
+        return self._in_force.enforcer.wants_user_info
+
+    @property
+    def door_closed(self) -> str | None:
+        """Why every question is denied, if it is."""
+        return self._door_closed
+
+    # Questions
+
+    def ask(self, point: str, input: Mapping[str, Any], refusal: str = "") -> Decision:
+        """Return the decision if it is a yes, narrowed to what was asked for.
+
+        ``refusal`` goes before the reason of a denial.
+
+        Raises:
+            PolicyDenied: every other outcome.
+        """
+        if self._door_closed is not None:
+            raise PolicyDenied(refusal + self._door_closed)
+        try:
+            answer = self._in_force.enforcer.decide(point, input)
+            return answers.narrow(answers.require_yes(answer), input)
+        except (answers.Unusable, PolicyDenied) as no:
+            raise PolicyDenied(f"{refusal}{no}") from None
+        except (DeadlineExceeded, TimeoutError) as late:
+            log.error("policy did not answer in time", extra={"point": point})
+            raise PolicyDenied(f"{refusal}the policy did not answer in time") from late
+        # A native engine's panic is no Exception, and must be a no all the same.
+        except BaseException as error:
+            # Its text may quote the input, which holds environments: the type must do.
+            kind = type(error).__name__
+            log.error("policy could not be evaluated", extra={"point": point, "error": kind})
+            raise PolicyDenied(f"{refusal}the policy could not be evaluated: {kind}") from None
+
+    def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
+        """Tell the policy of mounts that every container may have."""
+        self._in_force.enforcer.extend_default_mounts(mounts)
+
+    @contextmanager
+    def metadata_transaction(self) -> Iterator[None]:
+        """Put the policy's metadata back as they were when the body raises.
+
+        The caller holds the change lock: a snapshot covers everything, also what other
+        requests did meanwhile. Metadata that cannot be put back close the door, since
+        every later decision would rest on something that did not happen.
+
+        Raises:
+            Failed: no snapshot could be taken; the body did not run.
+        """
+        enforcer = self._in_force.enforcer
+        try:
+            snapshot = enforcer.snapshot()
+        except Exception as error:
+            raise Failed(f"failed to snapshot policy metadata: {type(error).__name__}") from error
+        try:
+            yield
+        except BaseException:
+            try:
+                enforcer.restore(snapshot)
+            except BaseException as error:
+                self.close_door(f"policy metadata could not be put back: {type(error).__name__}")
+            raise
+
+    # The latches
+
+    def require_consistent(self) -> None:
+        """Refuse changes in a strict VM whose guest is no longer what was recorded.
+
+        Raises:
+            Inconsistent: naming the first cause.
+        """
+        if self.inconsistent is not None:
+            raise Inconsistent(CHANGES_ARE_OVER + self.inconsistent)
+
+    def mark(self, cause: str) -> None:
+        """Record that an undo failed: final in a strict VM, elsewhere a note for people."""
+        with self._mutex:
+            if self.strict:
+                if self.inconsistent is not None:
+                    return
+                self.inconsistent = cause
+            else:
+                if self.degraded is not None:
+                    return
+                self.degraded = cause
+            self._try_to_save()
+            state = "inconsistent" if self.strict else "degraded"
+        log.error("the guest is not as it was before a request", extra={"state": state, "cause": cause})
+
+    def close_door(self, cause: str) -> None:
+        """Deny every later question with ``cause``, until the VM ends.
+
+        Strictness stays as it was; what runs, runs on. Only the first cause counts.
+        """
+        with self._mutex:
+            if self._door_closed is not None:
+                return
+            self._door_closed = cause
+            self._try_to_save()
+        log.error("the policy can no longer be trusted, everything is denied", extra={"cause": cause})
+
+    # Setting the policy
+
+    def prepare(self, settings: PolicySettings) -> Enforcer:
+        """Make the enforcer of a SecurityPolicy message; nothing comes into force yet.
+
+        Slow for large policies, so call it without the change lock. What is made goes
+        to :meth:`adopt` or is closed.
+
+        Raises:
+            Refused: set before, digest, host data, selection or the policy itself.
+        """
+        self._require_settable()
+        policy = selection.decode_base64(settings.policy, "base64 security policy")
+        selection.check_host_data(policy, self._hardware, self._host_data)
+        factory = selection.select(settings, self._factories, self._selectable)
+        return selection.build(factory, settings)
+
+    def adopt(self, settings: PolicySettings, enforcer: Enforcer) -> None:
+        """Bring a prepared enforcer into force. The caller holds the change lock exclusively.
+
+        Raises:
+            Refused: another message was faster; the enforcer is closed.
+            Failed: the policy could not be recorded; the enforcer is closed.
+        """
+        logging_allowed = self._allows_logging(enforcer)
+        try:
+            with self._mutex:
+                self._require_settable()
+                self._record(settings)
+                self._swap(enforcer, logging_allowed)
+        except BaseException:
+            enforcer.close()
+            raise
+        self._set_logging(logging_allowed)
+
+    def set_policy(self, settings: PolicySettings) -> None:
+        """Prepare and adopt in one go."""
+        self.adopt(settings, self.prepare(settings))
+
+    def _require_settable(self) -> None:
+        if self._door_closed is not None:
+            raise Refused(f"the policy can no longer be changed: {self._door_closed}")
+        if self._settings is not None:
+            raise Refused("security policy has already been set")
+
+    def _record(self, settings: PolicySettings) -> None:
+        """Save before the swap: a restarted daemon must not find a VM without a policy."""
+        self._settings = settings
+        try:
+            self._save(self._state())
+        except BaseException as error:
+            self._settings = None
+            raise Failed(f"the security policy could not be recorded: {error}") from error
+
+    def _swap(self, enforcer: Enforcer, logging_allowed: bool) -> None:
+        self._in_force = _InForce(enforcer, self.strict or bool(enforcer.text))
+        self.logging_allowed = logging_allowed
+
+    @staticmethod
+    def _allows_logging(enforcer: Enforcer) -> bool:
+        try:
+            answers.require_yes(enforcer.decide("runtime_logging", {}))
+        except BaseException:
+            return False
+        return True
+
+    # Fragments and what containers are shown
+
+    def load_fragment(self, fragment: str, media_type: str) -> None:
+        """Hand a signed artefact, in base64, to the enforcer in force (attestation.md 5).
+
+        Raises:
+            Refused: the media type is unknown, the text no base64, or the enforcer
+                does not accept it.
+        """
+        kind = fragments.kind_of(media_type)
+        blob = selection.decode_base64(fragment, "fragment")
+        if self._door_closed is not None:
+            raise PolicyDenied(f"{kind.refusal}{self._door_closed}")
+        try:
+            self._in_force.enforcer.load_fragment(blob, media_type)
+        except UvmdError as error:
+            raise PolicyDenied(f"{kind.refusal}{error}") from error
+        except BaseException as error:
+            log.error("fragment could not be loaded", extra={"error": type(error).__name__})
+            raise PolicyDenied(f"{kind.refusal}{type(error).__name__}") from None
+        if kind.file:
+            with self._mutex:
+                self._reference_info[kind.file] = fragments.encode(blob)
+                self._try_to_save()
+
+    def security_context(self) -> dict[str, str]:
+        """The files of a container's security context directory, by name (policy.md 3.6)."""
+        settings = self._settings or PolicySettings()
+        files = {
+            "security-policy-base64": self._in_force.enforcer.text,
+            "reference-info-base64": settings.uvm_reference,
+            "transparent-reference-info-base64": settings.hash_envelope_reference,
+            **self._reference_info,
+        }
+        return {name: content for name, content in files.items() if content}
+
+    # Surviving a restart of the daemon
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Take up what an earlier daemon of this VM had saved.
+
+        A policy that cannot be brought back leaves a strict VM with a closed door: a
+        daemon that forgot its policy would be the host's way around it.
+        """
+        strict = True  # until it is known that there was no policy
+        try:
+            if state["v"] != 1:
+                raise ValueError(f"version {state['v']}")
+            settings = None if state["settings"] is None else PolicySettings(*state["settings"])
+            strict = settings is not None and bool(settings.policy)
+            self.inconsistent, self.degraded = state["inconsistent"], state["degraded"]
+            self._reference_info = dict(state["reference_info"])
+            if settings is not None:
+                enforcer = self.prepare(settings)
+                self._settings = settings
+                self._swap(enforcer, self._allows_logging(enforcer))
+            self._door_closed = state["door_closed"]
+        except Exception as error:
+            self._in_force = _InForce(self._in_force.enforcer, strict)
+            self.logging_allowed = False
+            self.close_door(f"the policy could not be taken up again after a restart: {error}")
+        self._set_logging(self.logging_allowed)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "v": 1,
+            "settings": None if self._settings is None else list(self._settings),
+            "reference_info": dict(self._reference_info),
+            "inconsistent": self.inconsistent,
+            "degraded": self.degraded,
+            "door_closed": self._door_closed,
+        }
+
+    def _try_to_save(self) -> None:
+        try:
+            self._save(self._state())
+        except OSError as error:
+            log.warning("the gate's state could not be saved, ignoring", extra={"errno": error.errno})

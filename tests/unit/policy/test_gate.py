@@ -1,0 +1,541 @@
+"""The gate fails closed, and a policy is set once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uvmd.api.policy import Decision, Enforcer
+from uvmd.errors import DeadlineExceeded, Failed, Inconsistent, PolicyDenied, Refused
+from uvmd.policy.gate import Gate
+from uvmd.policy.selection import PolicySettings
+from uvmd.policy.stances import CLOSED
+
+POLICY = base64.b64encode(b"package policy\n").decode()
+DIGEST = hashlib.sha256(b"package policy\n").digest()
+EMPTY_DIGEST = hashlib.sha256(b"").digest()
+
+
+class Scripted(Enforcer):
+    """Answers what it was told to; an exception is raised."""
+
+    def __init__(self, text: str, answer: object = None) -> None:
+        self.text = text
+        self.answer = Decision(True) if answer is None else answer
+        self.asked: list[str] = []
+        self.metadata: dict[str, int] = {}
+        self.closed = False
+
+    def decide(self, point: str, input: Mapping[str, Any]) -> Decision:
+        self.asked.append(point)
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer  # type: ignore[return-value]
+
+    def snapshot(self) -> object:
+        return dict(self.metadata)
+
+    def restore(self, snapshot: object) -> None:
+        assert isinstance(snapshot, dict)
+        self.metadata = dict(snapshot)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def gate_with(answer: object = None, **more: Any) -> tuple[Gate, Scripted]:
+    made: list[Scripted] = []
+
+    def make(text: str) -> Enforcer:
+        made.append(Scripted(text, answer))
+        return made[-1]
+
+    more.setdefault("selectable", ("open_door", "scripted"))
+    gate = Gate(enforcers={"scripted": make}, **more)
+    gate.set_policy(PolicySettings("scripted", POLICY))
+    return gate, made[-1]
+
+
+# Before a policy
+
+
+def test_an_open_door_allows_everything_and_narrows_nothing() -> None:
+    decision = Gate().ask("create_container", {"envList": ["A=1"]})
+    assert (decision.allowed, decision.env, decision.capabilities, decision.stdio) == (True, None, None, True)
+    assert not Gate().strict
+
+
+@pytest.mark.parametrize(("point", "text"), sorted(CLOSED.items()))
+def test_a_closed_door_denies_with_the_text_of_the_point(point: str, text: str) -> None:
+    gate = Gate("deny")
+    with pytest.raises(PolicyDenied, match=f"^refused: {text}$"):
+        gate.ask(point, {}, "refused: ")
+    assert not gate.strict
+
+
+def test_a_closed_door_denies_a_point_it_has_never_heard_of() -> None:
+    with pytest.raises(PolicyDenied, match="brew_coffee is denied"):
+        Gate("deny").ask("brew_coffee", {})
+
+
+def test_confidential_hardware_closes_the_door_whatever_the_stance_says() -> None:
+    gate = Gate("allow", hardware=["sev"])
+    assert not gate.logging_allowed
+    with pytest.raises(PolicyDenied):
+        gate.ask("create_container", {})
+
+
+def test_an_operator_may_open_nothing_by_a_stance_that_does_not_exist() -> None:
+    with pytest.raises(PolicyDenied):
+        Gate("Allow").ask("create_container", {})
+
+
+# Answers
+
+
+def test_a_yes_is_a_decision_whose_allowed_is_true() -> None:
+    gate, enforcer = gate_with(Decision(True, extra={"key": 1}))
+    assert gate.strict
+    assert gate.ask("mount_device", {}).extra == {"key": 1}
+    assert enforcer.asked == ["runtime_logging", "mount_device"]
+
+
+class Lookalike:
+    allowed = True
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Decision(False),
+        Decision(1),  # type: ignore[arg-type]
+        Decision("true"),  # type: ignore[arg-type]
+        Decision(None),  # type: ignore[arg-type]
+        Decision(True, stdio=1),  # type: ignore[arg-type]
+        Decision(True, env="PATH=/bin"),
+        Decision(True, env=[1]),  # type: ignore[list-item]
+        Decision(True, env={"A": "1"}),  # type: ignore[arg-type]
+        Decision(True, capabilities=[]),  # type: ignore[arg-type]
+        Decision(True, capabilities={"bounding": ["CAP_KILL"]}),
+        Decision(True, extra=[]),  # type: ignore[arg-type]
+        True,
+        {"allowed": True},
+        "yes",
+        Lookalike(),
+        type("Sub", (Decision,), {})(True),
+        RuntimeError("boom"),
+        DeadlineExceeded("late"),
+        TimeoutError(),
+        PolicyDenied("no"),
+        SystemExit(0),
+        MemoryError(),
+        RecursionError(),
+    ],
+    ids=repr,
+)
+def test_everything_else_is_a_no(answer: object) -> None:
+    gate, _ = gate_with(answer)
+    with pytest.raises(PolicyDenied, match=r"^creation denied: .+"):
+        gate.ask("create_container", {"envList": ["A=1"], "capabilities": {}}, "creation denied: ")
+
+
+def test_the_reason_of_a_denial_is_shown() -> None:
+    gate, _ = gate_with(Decision(False, reason="policyDecision< e30= >policyDecision"))
+    with pytest.raises(PolicyDenied, match=r"^mounting: policyDecision< e30= >policyDecision$"):
+        gate.ask("mount_device", {}, "mounting: ")
+
+
+def test_what_an_exception_says_is_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    gate, _ = gate_with(ValueError("SECRET=hunter2"))
+    with caplog.at_level(logging.DEBUG), pytest.raises(PolicyDenied) as caught:
+        gate.ask("create_container", {"envList": ["SECRET=hunter2"]})
+    assert "hunter2" not in f"{caught.value}{caught.value.__cause__}{caplog.text}"
+    assert "ValueError" in str(caught.value)
+
+
+names = st.lists(st.sampled_from("ABCDEF"), max_size=8)
+
+
+@given(asked=names, kept=names)
+def test_environment_is_kept_in_request_order_and_never_more_than_asked(
+    asked: list[str], kept: list[str]
+) -> None:
+    gate, _ = gate_with(Decision(True, env=kept))
+    env = gate.ask("create_container", {"envList": asked}).env
+    assert env is not None
+    assert set(env) == set(asked) & set(kept)
+    assert list(env) == sorted(set(env), key=asked.index)
+
+
+@given(asked=names, kept=names)
+def test_capabilities_are_kept_set_by_set(asked: list[str], kept: list[str]) -> None:
+    sets = ("bounding", "effective", "inheritable", "permitted", "ambient")
+    gate, _ = gate_with(Decision(True, capabilities={**dict.fromkeys(sets, kept), "more": ["X"]}))
+    request = {"capabilities": {**dict.fromkeys(sets, asked), "ambient": []}}
+    narrowed = gate.ask("exec_in_container", request).capabilities
+    assert narrowed is not None
+    assert set(narrowed) == set(sets)
+    assert narrowed["ambient"] == ()
+    assert set(narrowed["bounding"]) == set(asked) & set(kept)
+
+
+def test_an_environment_that_was_not_asked_for_stays_empty() -> None:
+    gate, _ = gate_with(Decision(True, env=["LD_PRELOAD=/evil"]))
+    assert gate.ask("exec_in_container", {"envList": None}).env == ()
+
+
+# Setting the policy
+
+
+def test_an_empty_policy_leaves_the_door_open_and_cannot_be_set_again() -> None:
+    gate = Gate("deny")
+    gate.set_policy(PolicySettings())
+    assert gate.ask("create_container", {}).allowed
+    assert not gate.strict
+    with pytest.raises(Refused, match="security policy has already been set"):
+        gate.set_policy(PolicySettings("open_door"))
+
+
+def test_a_policy_cannot_be_set_twice() -> None:
+    gate, enforcer = gate_with()
+    with pytest.raises(Refused, match="already been set"):
+        gate.set_policy(PolicySettings())
+    gate.ask("dump_stacks", {})
+    assert enforcer.asked[-1] == "dump_stacks"
+
+
+def test_of_two_policies_prepared_at_once_only_the_first_comes_into_force() -> None:
+    made: list[Scripted] = []
+
+    def make(text: str) -> Enforcer:
+        made.append(Scripted(text))
+        return made[-1]
+
+    gate = Gate(enforcers={"scripted": make}, selectable=["scripted"])
+    settings = PolicySettings("scripted", POLICY)
+    first, second = gate.prepare(settings), gate.prepare(settings)
+    gate.adopt(settings, first)
+    with pytest.raises(Refused, match="already been set"):
+        gate.adopt(settings, second)
+    assert [enforcer.closed for enforcer in made] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (PolicySettings("open_door", POLICY), "Invalid policy for open-door enforcer"),
+        (PolicySettings("standard", POLICY), 'unknown enforcer: "standard"'),
+        (PolicySettings("", POLICY), 'unknown enforcer: "rego" is not installed'),
+        (PolicySettings("scripted", POLICY), "not among those"),
+        (PolicySettings("", "%%%"), "failed to decode base64 security policy"),
+        (PolicySettings("", POLICY.rstrip("=")[:-1]), "failed to decode base64 security policy"),
+    ],
+)
+def test_a_refused_policy_changes_nothing_and_may_be_tried_again(settings: PolicySettings, text: str) -> None:
+    gate = Gate("deny", enforcers={"scripted": Scripted})
+    with pytest.raises(Refused, match=text):
+        gate.set_policy(settings)
+    with pytest.raises(PolicyDenied):
+        gate.ask("create_container", {})
+    gate.set_policy(PolicySettings())
+    assert gate.ask("create_container", {}).allowed
+
+
+def test_line_breaks_inside_the_base64_are_tolerated_and_kept() -> None:
+    text = POLICY[:4] + "\r\n" + POLICY[4:]
+    gate = Gate(enforcers={"scripted": Scripted}, selectable=["scripted"])
+    gate.set_policy(PolicySettings("scripted", text))
+    assert gate.security_context()["security-policy-base64"] == text
+
+
+def test_an_enforcer_that_hides_its_policy_is_refused_and_closed() -> None:
+    hidden = Scripted("")
+    gate = Gate(enforcers={"scripted": lambda text: hidden}, selectable=["scripted"])
+    with pytest.raises(Refused, match="does not stand for the policy"):
+        gate.set_policy(PolicySettings("scripted", POLICY))
+    assert hidden.closed
+    assert not gate.strict
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        (ValueError("package polici"), "ValueError$"),
+        (Refused("rego compilation failed"), "rego compilation failed"),
+        (object(), "no enforcer"),
+    ],
+)
+def test_an_enforcer_that_cannot_be_made_is_refused(outcome: object, text: str) -> None:
+    def make(policy: str) -> Enforcer:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome  # type: ignore[return-value]
+
+    gate = Gate(enforcers={"scripted": make}, selectable=["scripted"])
+    with pytest.raises(Refused, match=f"error creating security policy enforcer: .*{text}"):
+        gate.set_policy(PolicySettings("scripted", POLICY))
+    assert gate.ask("create_container", {}).allowed
+
+
+@pytest.mark.parametrize("answer", [Decision(True), Decision(False), RuntimeError("boom")], ids=repr)
+def test_the_policy_decides_whether_the_daemon_may_log(answer: object) -> None:
+    told: list[bool] = []
+    gate, _ = gate_with(answer, set_logging=told.append)
+    allowed = isinstance(answer, Decision) and answer.allowed
+    assert told == [allowed]
+    assert gate.logging_allowed is allowed
+
+
+# Confidential hardware
+
+
+@pytest.mark.parametrize("padding", [0, 16])
+def test_a_policy_that_the_vm_was_launched_for_is_accepted(padding: int) -> None:
+    gate, _ = gate_with(hardware=["tdx"], host_data={"tdx": lambda: DIGEST + bytes(padding)})
+    assert gate.strict
+
+
+@pytest.mark.parametrize(
+    ("launched", "text"),
+    [
+        (hashlib.sha256(b"another").digest(), "doesn't match HostData"),
+        (DIGEST + b"\0" * 15 + b"\1", "doesn't match HostData"),
+        (DIGEST[:-1], "not 32 bytes"),
+        (b"", "not 32 bytes"),
+        (DIGEST.hex(), "not 32 bytes"),
+        (OSError(5, "ioctl"), "cannot be read"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("policy", [POLICY, ""], ids=["policy", "empty"])
+def test_host_data_fail_closed(launched: object, text: str, policy: str) -> None:
+    def read() -> bytes:
+        if isinstance(launched, Exception):
+            raise launched
+        return launched  # type: ignore[return-value]
+
+    gate = Gate("allow", hardware=["sev"], host_data={"sev": read}, enforcers={"scripted": Scripted})
+    with pytest.raises(Refused, match=text):
+        gate.set_policy(PolicySettings("scripted" if policy else "", policy))
+    with pytest.raises(PolicyDenied):
+        gate.ask("create_container", {})
+
+
+def test_on_hardware_that_no_source_claims_even_the_empty_policy_is_refused() -> None:
+    gate = Gate(hardware=["sev"], host_data={"tdx": lambda: EMPTY_DIGEST})
+    with pytest.raises(Refused, match="no plugin reads the launch data of this VM's sev hardware"):
+        gate.set_policy(PolicySettings())
+
+
+def test_the_empty_policy_is_accepted_where_the_vm_was_launched_for_it() -> None:
+    gate = Gate(hardware=["sev"], host_data={"sev": lambda: EMPTY_DIGEST})
+    gate.set_policy(PolicySettings())
+    assert gate.ask("create_container", {}).allowed
+
+
+def test_every_kind_of_hardware_that_is_there_must_agree() -> None:
+    gate = Gate(hardware=["sev", "tdx"], host_data={"sev": lambda: EMPTY_DIGEST, "tdx": lambda: bytes(48)})
+    with pytest.raises(Refused, match="doesn't match"):
+        gate.set_policy(PolicySettings())
+
+
+# Closing the door, latches
+
+
+def test_a_closed_door_keeps_the_first_cause_and_the_strictness_and_takes_no_policy() -> None:
+    gate, enforcer = gate_with()
+    gate.close_door("the policy engine disagrees with its log")
+    gate.close_door("second")
+    asked = len(enforcer.asked)
+    with pytest.raises(PolicyDenied, match=r"^creation: the policy engine disagrees with its log$"):
+        gate.ask("create_container", {}, "creation: ")
+    assert len(enforcer.asked) == asked
+    assert gate.strict
+    with pytest.raises(Refused):
+        gate.set_policy(PolicySettings())
+    with pytest.raises(PolicyDenied, match="disagrees"):
+        gate.load_fragment("", "")
+
+
+def test_a_door_closed_before_a_policy_leaves_the_vm_not_strict() -> None:
+    gate = Gate()
+    gate.close_door("cause")
+    assert not gate.strict
+    with pytest.raises(Refused, match="can no longer be changed: cause"):
+        gate.set_policy(PolicySettings())
+
+
+def test_a_failed_undo_ends_changes_in_a_strict_vm() -> None:
+    gate, _ = gate_with()
+    gate.require_consistent()
+    gate.mark("umount /run/mounts/scsi/m1: device or resource busy")
+    gate.mark("second")
+    with pytest.raises(Inconsistent, match="due to a previous error: umount /run/mounts/scsi/m1"):
+        gate.require_consistent()
+    assert gate.degraded is None
+
+
+def test_a_failed_undo_degrades_any_other_vm_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+    gate.mark("first")
+    gate.mark("second")
+    gate.require_consistent()
+    assert (gate.degraded, gate.inconsistent) == ("first", None)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+# Metadata
+
+
+def test_metadata_come_back_when_the_change_fails_and_stay_when_it_does_not() -> None:
+    gate, enforcer = gate_with()
+    with gate.metadata_transaction():
+        enforcer.metadata["kept"] = 1
+    with pytest.raises(ValueError, match="boom"), gate.metadata_transaction():
+        enforcer.metadata["lost"] = 1
+        raise ValueError("boom")
+    assert enforcer.metadata == {"kept": 1}
+
+
+def test_metadata_that_cannot_be_put_back_close_the_door() -> None:
+    gate, enforcer = gate_with()
+
+    def fail(snapshot: object) -> None:
+        raise OSError(32, "broken pipe")
+
+    enforcer.restore = fail  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="boom"), gate.metadata_transaction():
+        raise ValueError("boom")
+    with pytest.raises(PolicyDenied, match="metadata could not be put back"):
+        gate.ask("get_properties", {})
+
+
+def test_without_a_snapshot_nothing_is_tried() -> None:
+    gate, enforcer = gate_with()
+
+    def fail() -> object:
+        raise OSError(32, "broken pipe")
+
+    enforcer.snapshot = fail  # type: ignore[method-assign]
+    with pytest.raises(Failed, match="snapshot"), gate.metadata_transaction():
+        pytest.fail("the body ran")
+
+
+# Fragments
+
+
+def test_fragments_pass_an_open_door_silently_and_a_closed_one_not() -> None:
+    Gate().load_fragment("aGVsbG8=", "")
+    closed = r"^error loading security policy fragment: loading fragments is denied by policy$"
+    with pytest.raises(PolicyDenied, match=closed):
+        Gate("deny").load_fragment("aGVsbG8=", "application/cose-x509+rego")
+    with pytest.raises(PolicyDenied, match="transparency trust lists is denied by policy"):
+        Gate("deny").load_fragment("aGVsbG8=", "application/vnd.transparency-trust-list.v1+cose")
+
+
+@pytest.mark.parametrize(
+    ("fragment", "media_type", "text"),
+    [
+        ("aGVsbG8=", "text/html", 'unsupported media type "text/html"'),
+        ("not base64", "", "failed to decode fragment"),
+    ],
+)
+def test_a_fragment_that_is_none_is_refused(fragment: str, media_type: str, text: str) -> None:
+    with pytest.raises(Refused, match=text):
+        Gate().load_fragment(fragment, media_type)
+
+
+def test_an_enforcer_that_takes_no_fragments_says_so() -> None:
+    gate, _ = gate_with()
+    with pytest.raises(PolicyDenied, match=r"error loading security policy fragment: .*no fragments"):
+        gate.load_fragment("aGVsbG8=", "")
+
+
+def test_reference_info_is_shown_to_the_containers_to_come_the_newest_wins() -> None:
+    gate = Gate("deny")
+    for blob in (b"old", b"new"):
+        gate.load_fragment(base64.b64encode(blob).decode(), "application/vnd.tcb-reference-info.v1+cose")
+    assert gate.security_context() == {"tcb-reference-info-base64": base64.b64encode(b"new").decode()}
+
+
+def test_containers_see_the_policy_and_the_references_as_received() -> None:
+    gate = Gate(enforcers={"scripted": Scripted}, selectable=["scripted"])
+    gate.set_policy(PolicySettings("scripted", POLICY, "uvm", "envelope"))
+    assert gate.security_context() == {
+        "security-policy-base64": POLICY,
+        "reference-info-base64": "uvm",
+        "transparent-reference-info-base64": "envelope",
+    }
+
+
+# A restarted daemon
+
+
+def restarted(state: Mapping[str, Any], **more: Any) -> Gate:
+    gate = Gate(enforcers={"scripted": Scripted}, selectable=["scripted", "open_door"], **more)
+    gate.resume(state)
+    return gate
+
+
+def test_a_restarted_daemon_knows_the_policy_the_latches_and_the_references() -> None:
+    saved: list[Mapping[str, Any]] = []
+    gate, _ = gate_with(save=saved.append)
+    gate.mark("umount failed")
+    after = restarted(saved[-1])
+    assert after.strict
+    assert after.inconsistent == "umount failed"
+    assert after.security_context() == gate.security_context()
+    with pytest.raises(Refused, match="already been set"):
+        after.set_policy(PolicySettings())
+
+
+def test_a_closed_door_stays_closed_after_a_restart() -> None:
+    saved: list[Mapping[str, Any]] = []
+    gate, _ = gate_with(save=saved.append)
+    gate.close_door("cause")
+    after = restarted(saved[-1])
+    assert after.strict
+    with pytest.raises(PolicyDenied, match="cause"):
+        after.ask("create_container", {})
+
+
+BROKEN = [{}, {"v": 2}, {"v": 1, "settings": None}, {"v": 1, "settings": [1, 2, 3, 4, 5]}]
+
+
+@pytest.mark.parametrize("state", BROKEN)
+def test_a_state_that_cannot_be_read_closes_the_door_of_a_strict_vm(state: Mapping[str, Any]) -> None:
+    gate = restarted(state)
+    assert gate.strict or state.get("settings", 0) is None
+    with pytest.raises(PolicyDenied, match="could not be taken up again"):
+        gate.ask("create_container", {})
+
+
+def test_a_policy_whose_plugin_is_gone_after_a_restart_closes_the_door() -> None:
+    saved: list[Mapping[str, Any]] = []
+    gate_with(save=saved.append)
+    gate = Gate()
+    gate.resume(saved[-1])
+    assert gate.strict
+    with pytest.raises(PolicyDenied, match="could not be taken up again"):
+        gate.ask("create_container", {})
+
+
+def test_a_policy_that_cannot_be_recorded_does_not_come_into_force() -> None:
+    def full(state: Mapping[str, Any]) -> None:
+        raise OSError(28, "No space left on device")
+
+    enforcer = Scripted(POLICY)
+    gate = Gate(enforcers={"scripted": lambda text: enforcer}, selectable=["scripted"], save=full)
+    with pytest.raises(Failed, match="No space left"):
+        gate.set_policy(PolicySettings("scripted", POLICY))
+    assert enforcer.closed
+    assert not gate.strict
+    gate.mark("a latch that cannot be saved is a latch all the same")
+    assert gate.degraded is not None
