@@ -24,22 +24,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "golden: compares with a checked-in file; `make golden` writes it")
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before pytest's own -m looks at the markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "golden" in getattr(item, "fixturenames", ()):
             item.add_marker("golden")
-    expression = config.option.markexpr
-    if expression == "golden":  # fixtures told us only now what pytest's own -m could not see
-        items[:] = [item for item in items if item.get_closest_marker("golden")]
-    if os.geteuid() == 0:
-        return
-    kept = [item for item in items if not item.get_closest_marker("root")]
-    config.stash[_left_out] = len(items) - len(kept)
-    if CI and len(kept) < len(items):
-        raise pytest.UsageError(f"{len(items) - len(kept)} tests need root, and CI runs all of them")
-    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("root")])
-    items[:] = kept
+    left_out = [item for item in items if item.get_closest_marker("root")] if os.geteuid() else []
+    config.stash[_left_out] = len(left_out)
+    if left_out:
+        if CI:
+            raise pytest.UsageError(f"{len(left_out)} tests need root, and CI runs all of them")
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
