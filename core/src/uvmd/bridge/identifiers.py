@@ -16,6 +16,8 @@ CONTAINER_NOTIFICATION = 0x3010_0101
 PROTOCOL_VERSION = 4
 #: What a connection speaks before Negotiate.
 NO_VERSION = 0
+#: The activity id that the host always sends, and the container id that means the VM itself.
+ZERO_GUID = "00000000-0000-0000-0000-000000000000"
 #: The oldest schema of a container document that is accepted, (major, minor).
 SCHEMA_VERSION = (2, 1)
 
