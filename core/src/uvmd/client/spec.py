@@ -1,0 +1,271 @@
+"""From a few wishes to an OCI runtime spec that crun and runc accept. Touches nothing.
+
+Paths are paths *in the VM*; whether they exist is for the daemon to say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from uvmd.client import spec_defaults
+from uvmd.client.errors import SpecError
+
+BUNDLE_ROOT = "/run/gcs/c"
+TEE_LOG_PATH = "io.microsoft.container.lcow.tee-log-path"
+HOST_NETWORK = "io.microsoft.virtualmachine.lcow.hostnetwork"
+PRIVILEGED = "io.microsoft.virtualmachine.lcow.privileged"
+
+_CPU_PERIOD_US = 100_000
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+# Spec containers.md 6.2 step 4, less the empty name.
+_HOSTNAME = re.compile(r"[a-zA-Z0-9_\-.]{1,255}")
+_PROPAGATION = ("shared", "rshared", "slave", "rslave", "private", "rprivate")
+_MOUNT_OPTIONS = frozenset(
+    ("ro", "rw", "bind", "rbind", "nosuid", "suid", "nodev", "dev", "noexec", "exec", *_PROPAGATION)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A bind mount: a path of the VM at a path of the container."""
+
+    source: str
+    destination: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerOptions:
+    """What :func:`build_spec` can be asked for. Zero and empty mean "not limited, not set".
+
+    ``network`` is ``none`` (an own, empty namespace), ``host`` (the VM's) or the id of a
+    namespace that Network requests have filled. ``tee`` is a path below the container's
+    log directory to which the daemon also writes the output.
+    """
+
+    rootfs: str
+    args: Sequence[str]
+    env: Sequence[str] = field(default=(), repr=False)
+    cwd: str = "/"
+    user: str = ""
+    terminal: bool = False
+    console_size: tuple[int, int] | None = None
+    hostname: str = ""
+    memory_bytes: int = 0
+    cpus: float = 0.0
+    pids_limit: int = 0
+    mounts: Sequence[Mount] = ()
+    read_only: bool = False
+    privileged: bool = False
+    network: str = "none"
+    tee: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def bundle_path(container_id: str) -> str:
+    """Return the customary bundle directory of a container.
+
+    Raises:
+        SpecError: the id is not one that every runtime takes.
+    """
+    if not _ID.fullmatch(container_id):
+        raise SpecError(
+            f"container id {container_id!r}: use 1 to 128 of letters, digits, '_', '.', '-', "
+            "beginning with a letter or digit"
+        )
+    return f"{BUNDLE_ROOT}/{container_id}"
+
+
+def build_spec(container_id: str, options: ContainerOptions) -> dict[str, Any]:
+    """Return the OCI spec of a standalone container.
+
+    Raises:
+        SpecError: a wish makes no sense; the text names it.
+    """
+    _check(container_id, options)
+    spec: dict[str, Any] = {
+        "ociVersion": spec_defaults.OCI_VERSION,
+        "process": build_process(options),
+        "root": {"path": options.rootfs, "readonly": options.read_only},
+        "hostname": options.hostname or container_id[:63],
+        "mounts": [*spec_defaults.mounts(options.privileged), *map(_bind_mount, options.mounts)],
+        "annotations": _annotations(options),
+        "linux": _linux(options),
+    }
+    if options.network not in ("none", "host"):
+        spec["windows"] = {"network": {"networkNamespace": options.network}}
+    return spec
+
+
+def build_process(options: ContainerOptions) -> dict[str, Any]:
+    """Return the ``process`` object: of the container, or the ``OciProcess`` of an exec."""
+    if not options.args:
+        raise SpecError("a program is missing")
+    names = list(spec_defaults.ALL_CAPABILITIES if options.privileged else spec_defaults.CAPABILITIES)
+    process: dict[str, Any] = {
+        "terminal": options.terminal,
+        "user": parse_user(options.user),
+        "args": list(options.args),
+        "env": merge_env(default_env(options.terminal), options.env),
+        "cwd": options.cwd,
+        "capabilities": {name: names for name in ("bounding", "effective", "permitted")},
+        "noNewPrivileges": False,
+    }
+    if options.terminal and options.console_size:
+        rows, columns = options.console_size
+        process["consoleSize"] = {"height": rows, "width": columns}
+    return process
+
+
+def default_env(terminal: bool) -> list[str]:
+    """Return the environment that every process starts from."""
+    return [spec_defaults.PATH, *(["TERM=xterm"] if terminal else [])]
+
+
+def merge_env(base: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Return *base* with *more* over it; a later value replaces, the place stays.
+
+    Raises:
+        SpecError: an entry has no name. The text does not show its value.
+    """
+    merged: dict[str, str] = {}
+    for entry in (*base, *more):
+        name, equals, _ = entry.partition("=")
+        if not name or not equals:
+            raise SpecError(f"environment: expected NAME=VALUE, got an entry named {name!r}")
+        merged[name] = entry
+    return list(merged.values())
+
+
+def parse_user(text: str) -> dict[str, Any]:
+    """Turn ``uid[:gid]`` into an OCI user; empty is root.
+
+    ``username`` is set too: the runtime ignores it on Linux, and the daemon lets later
+    execs without a user of their own take the container's (spec containers.md 11.3).
+
+    Raises:
+        SpecError: a name. For a standalone container the daemon looks none up.
+    """
+    if not text:
+        return {"uid": 0, "gid": 0}
+    uid, colon, gid = text.partition(":")
+    try:
+        user = {"uid": _id_number(uid), "gid": _id_number(gid) if colon else 0}
+    except ValueError:
+        raise SpecError(f"user {text!r}: expected numbers, UID or UID:GID") from None
+    return {**user, "username": text}
+
+
+def parse_size(text: str) -> int:
+    """Turn ``64m``, ``1.5G``, ``4096`` into bytes (units are powers of 1024).
+
+    Raises:
+        SpecError: it is no size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise SpecError(f"size {text!r}: expected a number with k, m, g or t, like 64m")
+    size = int(float(match[1]) * _UNITS[match[2].lower()])
+    if not 0 < size < 1 << 63:
+        raise SpecError(f"size {text!r} is out of range")
+    return size
+
+
+def parse_volume(text: str) -> Mount:
+    """Turn ``SOURCE:DESTINATION[:OPTION,...]`` into a mount.
+
+    Raises:
+        SpecError: a path is not absolute or an option is unknown.
+    """
+    parts = text.split(":")
+    if len(parts) not in (2, 3):
+        raise SpecError(f"volume {text!r}: expected SOURCE:DESTINATION or SOURCE:DESTINATION:ro")
+    options = tuple(parts[2].split(",")) if len(parts) == 3 else ()
+    unknown = [option for option in options if option not in _MOUNT_OPTIONS]
+    if unknown:
+        raise SpecError(f"volume {text!r}: unknown option {unknown[0]!r}; try ro or rw")
+    for path in parts[:2]:
+        if not path.startswith("/"):
+            raise SpecError(f"volume {text!r}: {path!r} must be an absolute path")
+    return Mount(parts[0], parts[1], options)
+
+
+def _check(container_id: str, options: ContainerOptions) -> None:
+    bundle = bundle_path(container_id)
+    rootfs = os.path.normpath(options.rootfs)
+    if not options.rootfs.startswith("/"):
+        raise SpecError(f"root file system {options.rootfs!r}: expected an absolute path in the VM")
+    # Deleting the container removes its bundle with everything below.
+    if (rootfs + "/").startswith(bundle + "/"):
+        raise SpecError(f"root file system {rootfs!r} lies in the bundle and would be deleted with it")
+    if not options.cwd.startswith("/"):
+        raise SpecError(f"working directory {options.cwd!r}: expected an absolute path")
+    if options.hostname and not _HOSTNAME.fullmatch(options.hostname):
+        raise SpecError(f"hostname {options.hostname!r}: use letters, digits, '_', '.', '-'")
+    limits = {"cpus": options.cpus, "pids": options.pids_limit, "memory": options.memory_bytes}
+    for name, value in limits.items():
+        if value < 0:
+            raise SpecError(f"{name}: the limit {value:g} is negative")
+    if 0 < options.cpus < 0.01:
+        raise SpecError("cpus: the kernel allows no less than 0.01")
+
+
+def _linux(options: ContainerOptions) -> dict[str, Any]:
+    namespaces = [*spec_defaults.NAMESPACES]
+    if options.network != "host":
+        namespaces.append("network")
+    linux: dict[str, Any] = {
+        "namespaces": [{"type": name} for name in namespaces],
+        "resources": _resources(options),
+    }
+    if not options.privileged:
+        linux["maskedPaths"] = list(spec_defaults.MASKED_PATHS)
+        linux["readonlyPaths"] = list(spec_defaults.READONLY_PATHS)
+    return linux
+
+
+def _resources(options: ContainerOptions) -> dict[str, Any]:
+    # Runtimes add the customary nodes (null, zero, tty, ...) to whatever stands here.
+    rules: dict[str, Any] = {"devices": [{"allow": options.privileged, "access": "rwm"}]}
+    if options.memory_bytes:
+        rules["memory"] = {"limit": options.memory_bytes}
+    if options.cpus:
+        rules["cpu"] = {"quota": round(options.cpus * _CPU_PERIOD_US), "period": _CPU_PERIOD_US}
+    if options.pids_limit:
+        rules["pids"] = {"limit": options.pids_limit}
+    return rules
+
+
+def _annotations(options: ContainerOptions) -> dict[str, str]:
+    annotations = dict(options.annotations)
+    if options.tee:
+        annotations[TEE_LOG_PATH] = options.tee
+    if options.network == "host":
+        annotations[HOST_NETWORK] = "true"
+    if options.privileged:
+        annotations[PRIVILEGED] = "true"
+    return annotations
+
+
+def _bind_mount(mount: Mount) -> dict[str, Any]:
+    options = list(mount.options)
+    if not {"bind", "rbind"} & set(options):
+        options.insert(0, "rbind")
+    if not set(_PROPAGATION) & set(options):
+        options.append("rprivate")
+    return {"destination": mount.destination, "type": "bind", "source": mount.source, "options": options}
+
+
+def _id_number(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(text)
+    number = int(text)
+    if number > 0xFFFFFFFF:
+        raise ValueError(text)
+    return number
