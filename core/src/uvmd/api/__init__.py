@@ -1,7 +1,7 @@
 """The counter at which plugins are served: everything a plugin may import from core.
 
 Names are loaded when they are first used, because this package lies on the path of every
-start and ``WireModel`` brings pydantic with it.
+start: ``WireModel`` and ``ConfigModel`` bring pydantic with them, ``hookimpl`` pluggy.
 """
 
 from __future__ import annotations
@@ -10,30 +10,115 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from uvmd.api.containers import (
+        Additions,
+        ContainerEvent,
+        ContainerRequest,
+        NetworkProvider,
+        Shaper,
+        Span,
+    )
+    from uvmd.api.environment import Completed, Dial, Environment, Platform, Run, State
+    from uvmd.api.hooks import GROUP, Named, hookimpl
     from uvmd.api.policy import Decision, Enforcer
-    from uvmd.api.transaction import RollbackFailed, Undo, transaction
+    from uvmd.api.resources import (
+        Answers,
+        Claim,
+        Containers,
+        Context,
+        Found,
+        Handler,
+        Kind,
+        Mount,
+        Mounts,
+        Plan,
+        Question,
+        Record,
+        Registered,
+        ResourceType,
+        Target,
+        Verb,
+        View,
+    )
+    from uvmd.api.settings import ConfigModel
+    from uvmd.api.transaction import RollbackFailed, Undo
     from uvmd.api.wire import I32, I64, U8, U16, U32, U64, Field, Items, WireModel
 
 __all__ = [
+    "Additions",
+    "ContainerEvent",
+    "ContainerRequest",
+    "NetworkProvider",
+    "Shaper",
+    "Span",
+    "Completed",
+    "Dial",
+    "Environment",
+    "Platform",
+    "Run",
+    "State",
+    "GROUP",
+    "Named",
+    "hookimpl",
+    "Decision",
+    "Enforcer",
+    "Answers",
+    "Claim",
+    "Containers",
+    "Context",
+    "Found",
+    "Handler",
+    "Kind",
+    "Mount",
+    "Mounts",
+    "Plan",
+    "Question",
+    "Record",
+    "Registered",
+    "ResourceType",
+    "Target",
+    "Verb",
+    "View",
+    "ConfigModel",
+    "RollbackFailed",
+    "Undo",
     "I32",
     "I64",
     "U8",
     "U16",
     "U32",
     "U64",
-    "Decision",
-    "Enforcer",
     "Field",
     "Items",
-    "RollbackFailed",
-    "Undo",
     "WireModel",
-    "transaction",
 ]
 
 _HOME = {
+    "containers": ("Additions", "ContainerEvent", "ContainerRequest", "NetworkProvider", "Shaper", "Span"),
+    "environment": ("Completed", "Dial", "Environment", "Platform", "Run", "State"),
+    "hooks": ("GROUP", "Named", "hookimpl"),
     "policy": ("Decision", "Enforcer"),
-    "transaction": ("RollbackFailed", "Undo", "transaction"),
+    "resources": (
+        "Answers",
+        "Claim",
+        "Containers",
+        "Context",
+        "Found",
+        "Handler",
+        "Kind",
+        "Mount",
+        "Mounts",
+        "Plan",
+        "Question",
+        "Record",
+        "Registered",
+        "ResourceType",
+        "Target",
+        "Verb",
+        "View",
+    ),
+    "settings": ("ConfigModel",),
+    "transaction": ("RollbackFailed", "Undo"),
     "wire": ("I32", "I64", "U8", "U16", "U32", "U64", "Field", "Items", "WireModel"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

@@ -42,6 +42,11 @@ class Undo:
         """
         self._irreversible = step
 
+    @property
+    def irreversible(self) -> str | None:
+        """The step without an opposite that was announced last, if any."""
+        return self._irreversible
+
     def close(self) -> None:
         """Run the opposites, last first, every one of them.
 

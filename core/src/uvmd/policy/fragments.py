@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 from typing import NamedTuple
 
 from uvmd.errors import Refused
@@ -51,4 +51,4 @@ def kind_of(media_type: str) -> Kind:
 
 def encode(blob: bytes) -> str:
     """Encode for the security context directory: standard base64, whatever came in."""
-    return base64.b64encode(blob).decode("ascii")
+    return binascii.b2a_base64(blob, newline=False).decode("ascii")

@@ -1,0 +1,120 @@
+"""The hooks of the contract ``v1``: what a plugin declares, and when it is told things.
+
+A plugin is a module named by an entry point of the group ``uvmd.plugins.v1``; the entry
+point's name is the plugin's name in the configuration. Its functions marked ``@hookimpl``
+implement these hooks. Hooks declare and tables serve: each is asked once, at start, and
+must not touch the system. Every hook collects; none has a priority, a default argument
+or a say over another plugin. Whatever is doubtful stops the start and names the plugin.
+
+docs/plugins.md explains each with an example. Not imported where no plugin is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pluggy
+
+from uvmd.api.containers import ContainerEvent, Span
+from uvmd.api.resources import ResourceType
+
+GROUP = "uvmd.plugins.v1"
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+class Named(NamedTuple):
+    """Something under a name; ``reference`` is ``"package.module:attribute"``.
+
+    The reference is imported on first use and by ``uvmd check``, not at start.
+    """
+
+    name: str
+    reference: str
+
+
+@hookspec
+def config_model() -> str:
+    """Name the model of the plugin's section ``[plugin.NAME]``: ``"package.module:Class"``.
+
+    A subclass of :class:`uvmd.api.ConfigModel`. Imported at start only when the operator
+    has written such a section; its instance is the environment's ``config``.
+    """
+    return ""
+
+
+@hookspec
+def resource_types() -> Iterable[ResourceType]:
+    """Return the resource types that the plugin adds to ModifySettings.
+
+    Each name once in the whole VM; a third party's name begins with its domain.
+    """
+    return ()
+
+
+@hookspec
+def enforcers() -> Iterable[Named]:
+    """Return policy enforcers: the name that a SecurityPolicy message may select.
+
+    The reference is called with the environment and the encoded policy, and returns an
+    :class:`uvmd.api.Enforcer` whose ``text`` is that policy. A host picks only among
+    the names in ``[policy] enforcers``.
+    """
+    return ()
+
+
+@hookspec
+def container_shapers() -> Iterable[Named]:
+    """Return shapers: the reference, called with the environment, is an :class:`uvmd.api.Shaper`."""
+    return ()
+
+
+@hookspec
+def container_network() -> Iterable[Named]:
+    """Return the network provider: called with the environment, an :class:`uvmd.api.NetworkProvider`.
+
+    There is one in a VM; a second one loaded stops the start.
+    """
+    return ()
+
+
+@hookspec
+def host_data_sources() -> Iterable[Named]:
+    """Return readers of launch data, named by the hardware that they speak for (``sev``, ``tdx``).
+
+    The reference is called with the environment and returns the bytes that the VM was
+    launched with: a policy's SHA-256, possibly padded with zeros. One a kind of hardware.
+    """
+    return ()
+
+
+@hookspec
+def services() -> Iterable[Named]:
+    """Return services that run beside the bridge.
+
+    The reference, called with the environment, has ``start(view)`` and ``stop()``. A
+    service that fails is started again with back-off.
+    """
+    return ()
+
+
+@hookspec
+def cli_commands() -> Iterable[Named]:
+    """Return verbs under ``uvmctl``: the reference is a click command, given a client as its object."""
+    return ()
+
+
+@hookspec
+def container_event(event: ContainerEvent) -> None:
+    """Hear what happened to a container.
+
+    Called while serving, on a thread of the plugin's own behind a queue of limited length.
+    Being slow loses events (they are counted), never time of a request.
+    """
+
+
+@hookspec
+def span_ended(span: Span) -> None:
+    """Hear of a finished piece of work. Called as :func:`container_event` is."""
