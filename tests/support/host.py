@@ -244,7 +244,7 @@ class Connection:
             for stream in streams.values():
                 stream.abandon()
             raise
-        return Process(self, container_id, pid, streams.get("In"), streams.get("Out"), streams.get("Err"))
+        return Process(self, container_id, pid, streams, ports)
 
     def send_wait(self, container_id: str, pid: int, timeout_ms: int = FOREVER) -> int:
         fields = {"ProcessId": pid, "TimeoutInMs": timeout_ms}
@@ -279,27 +279,23 @@ class Process:
         to: Connection,
         container_id: str,
         pid: int,
-        stdin: Input | None,
-        stdout: Output | None,
-        stderr: Output | None,
+        streams: Mapping[str, Any],
+        ports: Mapping[str, int],
     ) -> None:
         self._to, self.container_id, self.pid = to, container_id, pid
-        self.input, self.output, self.error = stdin, stdout, stderr
+        self._streams, self.ports = streams, ports
 
     @property
     def stdin(self) -> Input:
-        assert self.input is not None
-        return self.input
+        return self._streams["In"]
 
     @property
     def stdout(self) -> Output:
-        assert self.output is not None
-        return self.output
+        return self._streams["Out"]
 
     @property
     def stderr(self) -> Output:
-        assert self.error is not None
-        return self.error
+        return self._streams["Err"]
 
     def wait(self, timeout_s: float = 60) -> int:
         return self._to.wait(self.container_id, self.pid, timeout_s=timeout_s)

@@ -92,6 +92,8 @@ class Output:
         self._digest = hashlib.sha256()
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
+        #: From here on the same port may be listened on anew.
+        self.accepted = threading.Event()
         self.connection: socket.socket | None = None
         self.received = bytearray()
         self.count = 0
@@ -102,6 +104,7 @@ class Output:
     def _run(self) -> None:
         try:
             self.connection = _accept(self._listener, 60)
+            self.accepted.set()
             if self._start is not None:
                 self._start.wait(60)
             while data := self.connection.recv(CHUNK):
@@ -127,7 +130,7 @@ class Output:
         with self._changed:
             seen = self._changed.wait_for(lambda: text in self.received or self.ended, timeout_s)
             assert seen, f"no {text!r} within {timeout_s} s, only {bytes(self.received[-2000:])!r}"
-            assert text in self.received, f"the stream ended without {text!r}: {bytes(self.received[-2000:])!r}"
+            assert text in self.received, f"ended without {text!r}: {bytes(self.received[-2000:])!r}"
             return bytes(self.received)
 
     def wait_for_bytes(self, count: int, timeout_s: float = 20) -> None:

@@ -29,8 +29,7 @@ TABLE: dict[str, set[str]] = {
     "transport": FLOOR | {"monitor.link"},
     "stdio": FLOOR | {"linux", "monitor.link"},
     "oci": FLOOR | {"linux", "monitor.link"},
-    "host": FLOOR
-    | {"linux", "observe", "codec", "policy", "plugin_manager", "stdio", "oci", "monitor.link"},
+    "host": FLOOR | {"linux", "observe", "codec", "policy", "plugin_manager", "stdio", "oci", "monitor.link"},
     "bridge": FLOOR | {"host", "transport", "observe", "codec"},
     "client": FLOOR | {"bridge.frames", "bridge.messages", "bridge.hresult", "transport", "codec"},
     "daemon": ROOMS,
