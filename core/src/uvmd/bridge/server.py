@@ -1,0 +1,176 @@
+"""The bridge: frames in, answers and notifications out, whatever a host sends.
+
+Implements the monitor link's events that concern the bridge. Nothing here imports
+pydantic; ``warm`` loads the models, on a thread of the composition's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from uvmd.bridge import answers
+from uvmd.bridge.call import LATER, SILENCE, Call, Connection
+from uvmd.bridge.dispatch import Dispatcher
+from uvmd.bridge.facade import HostFacade
+from uvmd.bridge.frames import HEADER, HEADER_BYTES
+from uvmd.bridge.hresult import HResult, of_error
+from uvmd.bridge.identifiers import NO_VERSION, Message, response_type
+from uvmd.bridge.limits import TooLarge
+from uvmd.bridge.notifications import exit_notification
+from uvmd.bridge.outbox import Outbox
+from uvmd.bridge.records import message_of, stack_of
+from uvmd.errors import Failed, UvmdError
+from uvmd.observe.spans import Spans
+
+if TYPE_CHECKING:
+    from uvmd.host.requests import ContainerExit
+
+log = logging.getLogger(__name__)
+
+
+def warm() -> None:
+    """Import the models and build them, so that the first request need not."""
+    from uvmd.bridge import messages, operations
+
+    models = {*messages.REQUESTS.values(), *messages.NESTED_REQUESTS.values()}
+    for model in models:
+        model.model_rebuild()
+    log.debug("the models are loaded", extra={"models": len(models), "room": operations.__name__})
+
+
+class Bridge:
+    """Serves one host, over as many connections as it takes.
+
+    ``send(generation, frame)`` hands a frame to the monitor, from any thread.
+    """
+
+    def __init__(
+        self,
+        host: HostFacade,
+        send: Callable[[int, bytes], None],
+        *,
+        v4: bool = True,
+        spans: Spans | None = None,
+    ) -> None:
+        self._host = host
+        self._outbox = Outbox(send)
+        self._dispatcher = Dispatcher(host, self._serve, self._answer, v4=v4)
+        self._spans = spans or Spans()
+        self._connection: Connection | None = None
+        self._call_answered = self._answer  # bound once: a pending wait holds it
+        host.on_container_exit(self._container_exited)
+
+    # Events of the link, on the poll thread.
+
+    def bridge_up(self, generation: int) -> None:
+        """A host accepted; nothing is negotiated yet."""
+        self._connection = Connection(generation, NO_VERSION)
+        self._outbox.connected(generation)
+        log.info("the bridge is connected", extra={"generation": generation, "kept": self._outbox.kept})
+
+    def bridge_frame(self, generation: int, frame: bytes) -> None:
+        """A request: a whole frame whose size was checked."""
+        connection = self._connection
+        if connection is None or connection.generation != generation:
+            log.warning("a frame came outside of a connection, ignoring", extra={"generation": generation})
+            return
+        type_, _, id_ = HEADER.unpack_from(frame)
+        self._dispatcher.submit(Call(type_, id_, connection, frame[HEADER_BYTES:], self._call_answered))
+
+    def bridge_unsent(self, frame: bytes) -> None:
+        """A frame of ours did not reach the host before the connection broke."""
+        self._outbox.returned(frame)
+
+    def bridge_down(self, generation: int, reason: str) -> None:
+        """The connection is gone. What runs goes on; what it answers is kept."""
+        if self._connection is not None and self._connection.generation == generation:
+            self._connection = None
+            self._outbox.disconnected()
+        log.info(
+            "the bridge is disconnected",
+            extra={"generation": generation, "reason": reason, "waits": self._dispatcher.waits},
+        )
+
+    # Serving, on the poll thread or a pool's.
+
+    def _serve(self, call: Call) -> None:
+        operation = call.operation
+        assert operation is not None, "dispatch gives every call its operation"
+        try:
+            call.read(strict=self._host.strict)
+            outcome = operation.run(self._host, call)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's SystemExit must not leave the host without an answer
+            outcome = error
+        if outcome is SILENCE:
+            log.warning("the VM is being powered off at the host's request; no more requests are taken")
+            self._dispatcher.stop()
+            self._finish(call, HResult.S_OK, "")
+        elif outcome is not LATER:
+            self._answer(call, outcome)
+
+    def _answer(self, call: Call, outcome: object) -> None:
+        """Answer ``call`` with the fields of its success, or an error."""
+        call.forget_body()
+        code, text = HResult.S_OK, ""
+        if isinstance(outcome, BaseException):
+            code, text, frame = self._failure(call, outcome)
+        else:
+            fields = outcome if isinstance(outcome, dict) else None
+            try:
+                frame = answers.success(call.type, call.id, call.activity_id, fields)
+            except TooLarge as error:
+                code, text, frame = self._failure(call, Failed(str(error)))
+            except (TypeError, ValueError) as error:
+                code, text, frame = self._failure(call, error)
+        self._outbox.put(frame, call.connection.generation)
+        if call.type == Message.NEGOTIATE and code is HResult.S_OK:
+            self._outbox.release(call.connection.generation)
+        self._finish(call, code, text)
+
+    def _failure(self, call: Call, error: BaseException) -> tuple[HResult, str, bytes]:
+        code = of_error(error)
+        text = message_of(error, code)
+        if not isinstance(error, UvmdError):
+            log.error(
+                "a request failed in a way that nobody planned",
+                extra={"operation": _name(call), "message_id": call.id, "stack": stack_of(error)},
+            )
+        return code, text, answers.failure(call.type, call.id, call.activity_id, code, text, error)
+
+    def _finish(self, call: Call, code: HResult, text: str) -> None:
+        duration_s = time.monotonic() - call.started
+        if log.isEnabledFor(logging.INFO):
+            facts = {
+                "operation": _name(call),
+                "container": call.common.container_id,
+                "result": code.name,
+                "duration_ms": round(duration_s * 1000, 3),
+            }
+            if text:
+                facts["error"] = text
+            log.info("request", extra=facts)
+        if self._spans.wanted:
+            self._spans.end(
+                name=_name(call),
+                message_type=call.type,
+                message_id=call.id,
+                response_type=response_type(call.type),
+                activity_id=call.common.activity_id,
+                container_id=call.common.container_id,
+                carrier=call.common.trace,
+                duration_s=duration_s,
+                error=text,
+            )
+        self._dispatcher.finished(call)
+
+    def _container_exited(self, exit: ContainerExit) -> None:
+        self._outbox.put(exit_notification(exit))
+
+
+def _name(call: Call) -> str:
+    return call.operation.name if call.operation else "refused"

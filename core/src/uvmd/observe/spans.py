@@ -1,0 +1,134 @@
+"""Spans: what a request was, when, how long and with what end, for whoever traces.
+
+A span costs nothing until somebody wants it: a listener, or the log at level debug. It
+is parented by the W3C trace context that a caller sent (``otsc``, spec bridge.md 10).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
+
+# https://www.w3.org/TR/trace-context/#traceparent-header; a later version may have more fields.
+_TRACEPARENT = re.compile("([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+_MAX_TRACESTATE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One request, ended. Times in nanoseconds, ids in lower-case hex."""
+
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str
+    trace_state: str
+    started_ns: int
+    duration_ns: int
+    message_type: int
+    message_id: int
+    response_type: int
+    activity_id: str
+    container_id: str
+    error: str
+
+
+class Spans:
+    """Where requests report their end, and where listeners hear of it."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[Span], None]] = []
+
+    def add_listener(self, listener: Callable[[Span], None]) -> None:
+        """Have ``listener`` called with every span; it must return at once."""
+        self._listeners.append(listener)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody would hear of a span."""
+        return bool(self._listeners) or log.isEnabledFor(logging.DEBUG)
+
+    def end(
+        self,
+        *,
+        name: str,
+        message_type: int,
+        message_id: int,
+        response_type: int,
+        activity_id: str,
+        container_id: str,
+        carrier: Mapping[str, str] | None,
+        duration_s: float,
+        error: str,
+    ) -> None:
+        """Report a request that has just ended. ``carrier`` holds the caller's trace context."""
+        trace_id, parent_id, trace_state = parent_of(carrier)
+        duration_ns = int(duration_s * 1e9)
+        span = Span(
+            name=name,
+            trace_id=trace_id or os.urandom(16).hex(),
+            span_id=os.urandom(8).hex(),
+            parent_id=parent_id,
+            trace_state=trace_state,
+            started_ns=time.time_ns() - duration_ns,
+            duration_ns=duration_ns,
+            message_type=message_type,
+            message_id=message_id,
+            response_type=response_type,
+            activity_id=activity_id,
+            container_id=container_id,
+            error=error,
+        )
+        if log.isEnabledFor(logging.DEBUG):
+            _log(span)
+        for listener in self._listeners:
+            try:
+                listener(span)
+            except Exception as failure:
+                log.warning("a span listener failed, ignoring", extra={"error": type(failure).__name__})
+
+
+def parent_of(carrier: Mapping[str, str] | None) -> tuple[str, str, str]:
+    """Return trace id, parent span id and trace state of a W3C carrier; empty if it has none."""
+    if not carrier:
+        return "", "", ""
+    found = _TRACEPARENT.fullmatch(carrier.get("traceparent", ""))
+    if found is None or found[1] == "ff" or (found[1] == "00" and found[4]):
+        return "", "", ""
+    trace_id, parent_id = found[2], found[3]
+    if not int(trace_id, 16) or not int(parent_id, 16):
+        return "", "", ""
+    trace_state = carrier.get("tracestate", "")
+    return trace_id, parent_id, trace_state if len(trace_state) <= _MAX_TRACESTATE else ""
+
+
+def _log(span: Span) -> None:
+    # The keys are the reference's: people have searches for them.
+    facts = {
+        "name": span.name,
+        "traceID": span.trace_id,
+        "spanID": span.span_id,
+        "parentSpanID": span.parent_id,
+        "startTime": _rfc3339(span.started_ns),
+        "endTime": _rfc3339(span.started_ns + span.duration_ns),
+        "duration": f"{span.duration_ns / 1e6:.3f}ms",
+        "message-id": span.message_id,
+        "message-type": f"0x{span.message_type:08x}",
+        "response-message-type": f"0x{span.response_type:08x}",
+        "activityID": span.activity_id,
+        "cid": span.container_id,
+    }
+    if span.error:
+        facts["error"] = span.error
+    log.debug("Span", extra={"facts": facts})
+
+
+def _rfc3339(time_ns: int) -> str:
+    seconds, ns = divmod(time_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{ns:09d}Z"
