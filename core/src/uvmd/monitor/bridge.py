@@ -1,0 +1,325 @@
+"""The bridge connection: dials, reconnects, moves frames. It knows headers, not bodies.
+
+A frame is handed on whole, after its size was checked. An outgoing frame that was not
+wholly written when the connection ended goes back to the daemon.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import struct
+
+from uvmd.monitor import dial
+from uvmd.monitor.loop import EDGE, ERROR, HANGUP, IN, OUT, Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from typing import Protocol
+
+    from uvmd.monitor.log import Log
+
+    class Listener(Protocol):
+        """What the bridge tells."""
+
+        def bridge_up(self, generation: int) -> None: ...
+        def bridge_frame(self, generation: int, frame: bytes) -> None: ...
+        def bridge_unsent(self, frame: bytes) -> None: ...
+        def bridge_down(self, generation: int, reason: str) -> None: ...
+        def bridge_finished(self, reason: str) -> None: ...
+        def daemon_waiting_bytes(self) -> int: ...
+else:
+    from _collections import deque  # the package around it costs the monitor 0.3 MiB
+
+
+HEADER = struct.Struct("<II")
+HEADER_BYTES = 16
+
+DEFAULT_MAX_INBOUND_BYTES = 16 * 1024 * 1024
+RETRY_S = 0.1
+
+_DIAL_DEADLINE_S = 10.0
+_READ_BYTES = 65_536
+_BURST = 16
+
+# Above the first the bridge is not read; it is again once no more than the second waits.
+_DAEMON_HIGH_BYTES = 64 * 1024 * 1024
+_DAEMON_LOW_BYTES = 32 * 1024 * 1024
+# A host that sends requests and does not read answers is not read either.
+_HOST_HIGH_BYTES = 4 * 1024 * 1024
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames. Feed it, then take frames until None."""
+
+    __slots__ = ("_buffer", "_whole", "max_bytes")
+
+    def __init__(self, max_bytes: int = DEFAULT_MAX_INBOUND_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._buffer = bytearray()
+        self._whole: bytes | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Add what was read."""
+        if not self._buffer and len(data) >= HEADER_BYTES and HEADER.unpack_from(data)[1] == len(data):
+            # Nearly always one read is one frame, which then need not be copied.
+            if self._whole is None and len(data) <= self.max_bytes:
+                self._whole = data
+                return
+        if self._whole is not None:
+            self._buffer += self._whole
+            self._whole = None
+        self._buffer += data
+
+    def next_frame(self) -> bytes | None:
+        """Return the next whole frame, header included, or None until more is fed.
+
+        Raises:
+            ValueError: the claimed size is impossible; the connection cannot go on.
+        """
+        if self._whole is not None:
+            frame, self._whole = self._whole, None
+            return frame
+        buffer = self._buffer
+        if len(buffer) < HEADER_BYTES:
+            return None
+        size = HEADER.unpack_from(buffer)[1]
+        # Checked before the body is there: a hostile size must not make us wait for it.
+        if not HEADER_BYTES <= size <= self.max_bytes:
+            raise ValueError(f"a frame of {size} bytes, allowed {HEADER_BYTES}..{self.max_bytes}")
+        if len(buffer) < size:
+            return None
+        frame = bytes(buffer[:size])
+        del buffer[:size]
+        return frame
+
+
+class Bridge:
+    """At most one connection at a time; each has a generation, counted from 1."""
+
+    def __init__(self, loop: Loop, log: Log, listener: Listener) -> None:
+        self._loop = loop
+        self._log = log
+        self._listener = listener
+        self.max_inbound_bytes = DEFAULT_MAX_INBOUND_BYTES
+        self.generation = 0
+        self._target = ""
+        self._dialling: dial.Dial | None = None
+        self._last_failure = ""
+        self._sock: _socket.socket | None = None
+        self._in = self._out = -1
+        self._reader = FrameReader()
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._written = 0
+        self._paused = False
+        self._stdio_used = False
+
+    @property
+    def up(self) -> bool:
+        """True while a connection is there."""
+        return self._in >= 0
+
+    @property
+    def flushed(self) -> bool:
+        """True when nothing waits to be written."""
+        return not self._queue
+
+    def open(self, target: str) -> None:
+        """Connect, and from now on reconnect, to a target ("stdio": descriptors 0 and 1, once).
+
+        Raises:
+            ValueError: no such target.
+        """
+        if target != "stdio":
+            dial.parse_target(target)
+        self.shut("opened anew")
+        self._target = target
+        if target == "stdio":
+            self._open_stdio()
+        else:
+            self._connect()
+
+    def shut(self, reason: str) -> None:
+        """Close the connection and do not make another one."""
+        self._target = ""
+        if self._dialling is not None:
+            self._dialling.cancel()
+            self._dialling = None
+        if self.up:
+            self._lose(reason)
+
+    def close(self, generation: int) -> None:
+        """Close this connection if it is still that one; another one is made."""
+        if self.up and generation == self.generation:
+            self._lose("closed by the daemon")
+
+    def send(self, generation: int, frame: bytes) -> None:
+        """Write a frame after those before it, or hand it back."""
+        if not self.up or generation != self.generation:
+            self._listener.bridge_unsent(frame)
+            return
+        self._queue.append(frame)
+        self._queued_bytes += len(frame)
+        if len(self._queue) == 1:
+            self._write()
+
+    def set_max_inbound(self, max_bytes: int) -> None:
+        """Set the largest frame that is taken from the host, header included."""
+        self.max_inbound_bytes = self._reader.max_bytes = max(HEADER_BYTES, max_bytes)
+
+    def resume(self) -> None:
+        """Read on if the daemon has caught up."""
+        if self._paused and not self._must_pause():
+            self._paused = False
+            self._loop.soon(self._read)
+
+    def _connect(self) -> None:
+        self._dialling = dial.Dial(
+            self._loop,
+            dial.parse_target(self._target),
+            self._connected,
+            self._refused,
+            deadline_s=_DIAL_DEADLINE_S,
+        )
+
+    def _connected(self, sock: _socket.socket) -> None:
+        self._dialling = None
+        self._last_failure = ""
+        self._sock = sock
+        self._in = self._out = sock.fileno()
+        self._loop.watch(self._in, IN | OUT | EDGE, self._on_ready)
+        self._begin()
+
+    def _open_stdio(self) -> None:
+        if self._stdio_used:
+            self._finish("end of file")
+            return
+        self._stdio_used = True
+        self._in, self._out = 0, 1
+        for fd in (0, 1):
+            os.set_blocking(fd, False)
+        self._loop.watch(self._in, IN | EDGE, self._on_ready)
+        self._loop.watch(self._out, OUT | EDGE, self._on_ready)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.generation += 1
+        self._reader = FrameReader(self.max_inbound_bytes)
+        self._paused = False
+        self._log.info("the bridge is up", target=self._target, generation=self.generation)
+        self._listener.bridge_up(self.generation)
+
+    def _refused(self, error: OSError) -> None:
+        self._dialling = None
+        reason = str(error.strerror)
+        # Every 100 ms for ever; only a change is worth a line.
+        if reason != self._last_failure:
+            self._last_failure = reason
+            self._log.warning("the bridge cannot connect, trying on", error=reason)
+        self._loop.call_later(RETRY_S, self._reconnect)
+
+    def _reconnect(self) -> None:
+        if self._target and self._dialling is None and not self.up:
+            self._connect()
+
+    def _on_ready(self, events: int) -> None:
+        if events & OUT:
+            self._write()
+        if events & (IN | HANGUP | ERROR):
+            self._read()
+
+    def _must_pause(self) -> bool:
+        limit = _DAEMON_LOW_BYTES if self._paused else _DAEMON_HIGH_BYTES
+        return self._listener.daemon_waiting_bytes() > limit or self._queued_bytes > _HOST_HIGH_BYTES
+
+    def _read(self) -> None:
+        generation = self.generation
+        for _ in range(_BURST):
+            if not self.up or generation != self.generation:
+                return
+            if self._must_pause():
+                self._paused = True
+                return
+            try:
+                data = os.read(self._in, _READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._lose(f"read: {error.strerror}")
+                return
+            if not data:
+                self._lose("end of file")
+                return
+            self._take(data)
+            # A short read from a socket is the end of what is there: saves the call that
+            # says EAGAIN. What has come since makes a new edge.
+            if len(data) < _READ_BYTES and self._sock is not None:
+                return
+        self._loop.soon(self._read)
+
+    def _take(self, data: bytes) -> None:
+        self._reader.feed(data)
+        generation = self.generation
+        try:
+            while (frame := self._reader.next_frame()) is not None:
+                self._listener.bridge_frame(generation, frame)
+        except ValueError as error:
+            self._log.error("bad frame header, closing the bridge connection", error=str(error))
+            self._lose(str(error))
+
+    def _write(self) -> None:
+        while self._queue and self.up:
+            frame = self._queue[0]
+            try:
+                self._written += os.write(self._out, memoryview(frame)[self._written :])
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._lose(f"write: {error.strerror}")
+                return
+            if self._written == len(frame):
+                self._queue.popleft()
+                self._queued_bytes -= len(frame)
+                self._written = 0
+        self.resume()
+
+    def _lose(self, reason: str) -> None:
+        stdio = self._sock is None
+        if self._sock is not None:
+            self._loop.unwatch(self._in)
+            self._sock.close()
+            self._sock = None
+        else:
+            self._release_stdio()
+        self._in = self._out = -1
+        unsent = list(self._queue)
+        self._queue.clear()
+        self._queued_bytes = self._written = 0
+        self._log.info("the bridge is down", generation=self.generation, reason=reason, unsent=len(unsent))
+        for frame in unsent:
+            self._listener.bridge_unsent(frame)
+        self._listener.bridge_down(self.generation, reason)
+        if stdio:
+            self._finish(reason)
+        elif self._target:
+            self._loop.call_later(RETRY_S, self._reconnect)
+
+    def _release_stdio(self) -> None:
+        # The numbers stay taken: nothing that opens a file later may become stdin.
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        for fd in (0, 1):
+            self._loop.unwatch(fd)
+            try:
+                os.set_blocking(fd, True)
+            except OSError as error:
+                if error.errno != errno.EBADF:
+                    raise
+            os.dup2(null, fd, inheritable=False)
+        os.close(null)
+
+    def _finish(self, reason: str) -> None:
+        self._target = ""
+        self._listener.bridge_finished(reason)

@@ -1,0 +1,84 @@
+"""The last 128 KiB that a stream has sent, to be sent again to a host that comes back.
+
+Kept in a memfd, as a ring: file pages are the kernel's, the monitor's own memory stays
+small however many containers run. The live path duplicates pipe buffers (tee(2)) and
+splices them into the ring, so nothing passes through the monitor's memory either.
+"""
+
+from __future__ import annotations
+
+import os
+
+from uvmd.monitor import _sys
+
+SIZE_BYTES = 131_072
+
+_MOVE_BYTES = 1 << 20
+
+
+class Scratch:
+    """The pipe in which a chunk waits between tee(2) and the ring; one for all streams."""
+
+    def __init__(self) -> None:
+        self.read_end, self.write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._sink = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+
+    def copy_of(self, source: int) -> int:
+        """Duplicate what waits in a pipe, as much as fits; return its size, 0 at the end.
+
+        Raises:
+            BlockingIOError: nothing waits.
+        """
+        return _sys.tee(source, self.write_end, _MOVE_BYTES)
+
+    def drop(self, count: int) -> None:
+        """Forget the next count bytes."""
+        while count > 0:
+            count -= os.splice(self.read_end, self._sink, count)
+
+
+class History:
+    """A ring of the last ``SIZE_BYTES`` bytes."""
+
+    __slots__ = ("_memfd", "_written")
+
+    def __init__(self) -> None:
+        self._memfd = -1
+        self._written = 0
+
+    def take(self, scratch: Scratch, count: int) -> None:
+        """Move the next count bytes out of the scratch pipe."""
+        while count > 0:
+            at = self._written % SIZE_BYTES
+            moved = os.splice(scratch.read_end, self._file(), min(count, SIZE_BYTES - at), offset_dst=at)
+            self._written += moved
+            count -= moved
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Add bytes."""
+        view = memoryview(data)[-SIZE_BYTES:]
+        while view:
+            at = self._written % SIZE_BYTES
+            done = os.pwrite(self._file(), view[: SIZE_BYTES - at], at)
+            self._written += done
+            view = view[done:]
+
+    def read(self) -> bytes:
+        """Return what is remembered, oldest first."""
+        if self._written <= SIZE_BYTES:
+            return os.pread(self._file(), self._written, 0)
+        at = self._written % SIZE_BYTES
+        return os.pread(self._file(), SIZE_BYTES - at, at) + os.pread(self._file(), at, 0)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self._memfd >= 0:
+            os.close(self._memfd)
+            self._memfd = -1
+        self._written = 0
+
+    def _file(self) -> int:
+        # Made with the first byte: most streams of most containers stay silent.
+        if self._memfd < 0:
+            self._memfd = os.memfd_create("uvmd-history", os.MFD_CLOEXEC)
+        return self._memfd

@@ -1,0 +1,271 @@
+"""The monitor put together: its parts, its signals, its end."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from uvmd.monitor import _sys, wire
+from uvmd.monitor.bridge import Bridge
+from uvmd.monitor.channel import Channel
+from uvmd.monitor.children import Children
+from uvmd.monitor.launcher import Launcher
+from uvmd.monitor.log import Log
+from uvmd.monitor.loop import IN, Loop
+from uvmd.monitor.output import Tools
+from uvmd.monitor.requests import Requests, kill_left_over
+from uvmd.monitor.slots import Slot
+from uvmd.monitor.spawn import Spawner
+from uvmd.monitor.supervisor import Supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Sequence
+    from typing import Any
+else:
+    import _signal as signal
+
+STOP_S = 30.0
+
+_END_S = 2.0
+_LAST_FRAMES_S = 1.0
+
+
+class Monitor:
+    """One process, one thread; ``run`` returns the exit status."""
+
+    def __init__(self, argv: Sequence[bytes]) -> None:
+        self._log = Log()
+        self._loop = Loop(self._failed)
+        self._tools = Tools(self._loop, self._log)
+        self._spawner = Spawner()
+        self._children = Children(self._log, self._exited, self._daemon_exited)
+        self._bridge = Bridge(self._loop, self._log, self)
+        self._launcher = Launcher(self._tools, self._spawner, self._children, self._drained)
+        self._requests = Requests(self._tools, self._log, self._bridge, self._launcher, self._finish)
+        self._supervisor = Supervisor(
+            self._loop,
+            self._log,
+            self._spawner,
+            self._children,
+            argv,
+            on_packet=self._packet,
+            on_lost=self._daemon_lost,
+            on_room=self._bridge.resume,
+            on_refused=self._end,
+        )
+        self._stop_reason = ""
+        self._ending = False
+        self._status = 0
+
+    def run(self) -> int:
+        """Serve until the end."""
+        self._catch_signals()
+        self._loop.soon(self._supervisor.start)
+        self._loop.run()
+        return self._status
+
+    # What the bridge tells
+
+    def bridge_up(self, generation: int) -> None:
+        """Tell the daemon."""
+        self._tell(wire.BRIDGE_UP, generation)
+
+    def bridge_frame(self, generation: int, frame: bytes) -> None:
+        """Hand a frame on."""
+        self._tell(wire.BRIDGE_FRAME, generation, frame)
+
+    def bridge_unsent(self, frame: bytes) -> None:
+        """Hand a frame back."""
+        self._tell(wire.BRIDGE_UNSENT, frame)
+
+    def bridge_down(self, generation: int, reason: str) -> None:
+        """Tell the daemon."""
+        self._tell(wire.BRIDGE_DOWN, generation, reason.encode())
+
+    def bridge_finished(self, reason: str) -> None:
+        """The bridge was on stdio, and that has ended: so do we."""
+        self._stop(reason)
+
+    def daemon_waiting_bytes(self) -> int:
+        """Return how much the daemon still has to read."""
+        channel = self._supervisor.channel
+        return channel.waiting_bytes if channel is not None else 0
+
+    # What the daemon and the children do
+
+    def _packet(self, channel: Channel, op: int, tag: int, fields: list[Any], fds: list[int]) -> None:
+        if op == wire.HELLO:
+            self._greet(channel, tag)
+        else:
+            self._requests.handle(channel, op, tag, fields, fds)
+
+    def _greet(self, channel: Channel, tag: int) -> None:
+        channel.greeted = self._supervisor.ever_greeted = True
+        slots = [slot.state() for slot in self._launcher.slots.values()]
+        channel.send(wire.REPLY, tag, wire.VERSION, self._supervisor.starts, slots)
+        if self._stop_reason:
+            channel.send(wire.STOP, 0, self._stop_reason.encode())
+
+    def _tell(self, op: int, *fields: int | bytes) -> None:
+        channel = self._supervisor.channel
+        # A daemon that has not said HELLO yet will find all of it in the answer.
+        if channel is not None and channel.greeted:
+            channel.send(op, 0, *fields)
+
+    def _exited(self, slot: Slot, status: int) -> None:
+        self._tell(wire.EXITED, slot.number, slot.pid, status)
+        slot.exited(status)
+
+    def _drained(self, slot: Slot) -> None:
+        self._tell(wire.DRAINED, slot.number)
+
+    def _daemon_lost(self) -> None:
+        """Nobody can answer the host now; it dials anew when the next daemon asks for it."""
+        self._launcher.daemon_gone()
+        self._bridge.shut("the daemon is gone")
+
+    def _daemon_exited(self, status: int) -> None:
+        if self._ending:
+            return
+        if self._stop_reason:
+            self._log.error("the daemon has ended while stopping, killing what is left", status=status)
+            self._kill_all()
+            self._end(1)
+            return
+        self._supervisor.exited(status)
+
+    # Signals and the end
+
+    def _catch_signals(self) -> None:
+        read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # The handlers are never reached by way of Python: what counts is the byte in the pipe.
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _nothing)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        self._wakeup = read_end
+        self._loop.watch(read_end, IN, self._signalled)
+
+    def _signalled(self, _events: int) -> None:
+        try:
+            numbers = set(os.read(self._wakeup, 4096))
+        except BlockingIOError:
+            return
+        # Bytes may be lost when the pipe is full; a child's end must not be.
+        self._children.reap()
+        for number in numbers - {signal.SIGCHLD}:
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._stop("SIGTERM" if number == signal.SIGTERM else "SIGINT")
+
+    def _stop(self, reason: str) -> None:
+        if self._ending:
+            return
+        if self._stop_reason:
+            self._log.error("asked to stop again, killing what is left", reason=reason)
+            self._kill_all()
+            self._end(1)
+            return
+        self._stop_reason = reason
+        self._log.info("stopping", reason=reason)
+        self._supervisor.restart = False
+        if not self._supervisor.alive or self._supervisor.channel is None:
+            self._log.error("the daemon is not there to stop the containers")
+            self._end(1)
+            return
+        self._tell(wire.STOP, reason.encode())
+        self._loop.call_later(STOP_S, self._too_late)
+
+    def _too_late(self) -> None:
+        if not self._ending:
+            self._log.error("the daemon did not stop in time, killing what is left")
+            self._kill_all()
+            self._end(1)
+
+    def _finish(self, status: int) -> None:
+        if self._bridge.flushed or self._ending:
+            self._end(status)
+            return
+        # The last answers are still on their way to the host.
+        until = self._loop.now() + _LAST_FRAMES_S
+
+        def look() -> None:
+            if self._bridge.flushed or self._loop.now() >= until:
+                self._end(status)
+            else:
+                self._loop.call_later(0.01, look)
+
+        look()
+
+    def _kill_all(self) -> None:
+        kill_left_over(self._launcher.slots, only_external=False)
+        self._supervisor.kill()
+
+    def _end(self, status: int) -> None:
+        """End what is ours, give it a moment to be reaped, exit."""
+        if self._ending:
+            return
+        self._ending = True
+        self._status = status
+        self._supervisor.restart = False
+        self._children.kill_runs()
+        kill_left_over(self._launcher.slots, only_external=True)
+        until = self._loop.now() + _END_S
+
+        def look() -> None:
+            self._children.reap()
+            left = self._supervisor.alive or any(
+                slot.external and slot.pid and slot.status is None for slot in self._launcher.slots.values()
+            )
+            if left and self._loop.now() < until:
+                self._loop.call_later(0.01, look)
+                return
+            self._supervisor.kill()
+            self._bridge.shut("the monitor ends")
+            self._log.info("the monitor ends", status=status)
+            self._loop.stop()
+
+        look()
+
+    def _failed(self, error: BaseException) -> None:
+        where = error.__traceback__
+        place = ""
+        while where is not None:
+            place = f"{os.path.basename(where.tb_frame.f_code.co_filename)}:{where.tb_lineno}"
+            where = where.tb_next
+        self._log.error("internal error, ignoring", error=f"{type(error).__name__}: {error}", at=place)
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    """Be a handler: only signals that have one reach the wakeup descriptor."""
+
+
+def prepare_process() -> None:
+    """Make the process what every child may rely on: umask, directory, no stray descriptors."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.close(int(name))
+            except OSError:  # the one with which the directory was listed
+                continue
+    # Numbers 0 to 2 must be taken, or the next file that is opened becomes stdin.
+    while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    os.umask(0o022)
+    os.chdir("/")
+    _sys.become_subreaper()
+
+
+def main() -> int:
+    """Run the monitor for the daemon whose command line is our arguments."""
+    argv = [os.fsencode(argument) for argument in sys.argv[1:]]
+    if argv[:1] == [b"--"]:
+        del argv[0]
+    if not argv:
+        os.write(2, b"usage: uvmd-monitor [--] DAEMON [ARGUMENT]...\n")
+        return 2
+    prepare_process()
+    return Monitor(argv).run()

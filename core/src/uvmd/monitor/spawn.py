@@ -1,0 +1,243 @@
+"""Starting programs: the only room of the project that forks.
+
+Every child starts in a process group of its own with default signals, an empty signal
+mask, umask 022, oom_score_adj 0 and no descriptor but those it is given. The monitor
+keeps its own umask at 022 and its working directory at /, so posix_spawn(3) does nearly
+everything (0.5 ms; fork and exec from Python take 0.9); only joining a cgroup needs
+code between fork and exec.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Mapping, Sequence
+else:
+    import _signal as signal  # the module around it costs the monitor 0.7 MiB of enums
+
+_ALL_SIGNALS = sorted(set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, 32, 33})
+_SERVICE_MANAGER_NAMES = ("NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_", "UVMD_MONITOR_FD")
+_MANY_DESCRIPTORS = 65_536
+
+
+def clean_environment(env: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return K=V entries as a mapping, without what a service manager meant for us alone."""
+    pairs = (entry.partition(b"=") for entry in env)
+    hidden = tuple(name.encode() for name in _SERVICE_MANAGER_NAMES)
+    return {name: value for name, equals, value in pairs if name and equals and not name.startswith(hidden)}
+
+
+def exact_environment(env: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return K=V entries as a mapping, exactly as the policy has allowed them."""
+    pairs = (entry.partition(b"=") for entry in env)
+    return {name: value for name, equals, value in pairs if name and equals}
+
+
+class Spawner:
+    """Starts children with the limits and the OOM score that they should see."""
+
+    def __init__(self) -> None:
+        self.devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._oom_score = _read_oom_score()
+        # Each process takes up to eight descriptors of ours, and the usual soft limit is
+        # 1024. Children must see the original one, so it is put back around each spawn.
+        self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._raised = max(self._soft, min(self._hard, _MANY_DESCRIPTORS))
+        if self._hard == resource.RLIM_INFINITY:
+            self._raised = max(self._soft, _MANY_DESCRIPTORS)
+        self._set_limit(self._raised)
+
+    def spawn(
+        self,
+        argv: Sequence[bytes],
+        env: Mapping[bytes, bytes],
+        stdio: tuple[int, int, int],
+        fds: Sequence[int] = (),
+        *,
+        cwd: bytes = b"/",
+        terminal: bytes = b"",
+        cgroups: Sequence[bytes] = (),
+        protected: bool = False,
+    ) -> int:
+        """Start a program (found in our PATH if its name has no slash) and return its pid.
+
+        ``fds`` become 3, 4, ... in the child. ``terminal`` is the path of a pty slave: it
+        becomes descriptors 0 to 2 and the controlling terminal of a new session.
+        ``protected`` keeps our own oom_score_adj (the daemon).
+
+        Raises:
+            OSError: ENOENT, EACCES, ... from finding or executing the program.
+        """
+        if not argv or not argv[0]:
+            raise OSError(errno.EINVAL, "no program to run")
+        sources, lifted = _lift((*stdio, *fds))
+        try:
+            if cgroups:
+                return self._fork(argv, env, sources, cwd, terminal, cgroups)
+            return self._posix_spawn(argv, env, sources, cwd, terminal, protected)
+        finally:
+            for fd in lifted:
+                os.close(fd)
+
+    def _posix_spawn(
+        self,
+        argv: Sequence[bytes],
+        env: Mapping[bytes, bytes],
+        sources: Sequence[int],
+        cwd: bytes,
+        terminal: bytes,
+        protected: bool,
+    ) -> int:
+        actions: list[tuple[int, int, int] | tuple[int, int, bytes, int, int]] = []
+        targets = list(enumerate(sources))
+        if terminal:
+            # A session leader without a terminal that opens one gets it as its own.
+            actions.append((os.POSIX_SPAWN_OPEN, 0, terminal, os.O_RDWR, 0))
+            actions += [(os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
+            targets = targets[3:]
+        actions += [(os.POSIX_SPAWN_DUP2, source, target) for target, source in targets]
+        call = os.posix_spawn if b"/" in argv[0] else os.posix_spawnp
+        group = {"setsid": True} if terminal else {"setpgroup": 0}
+        if cwd != b"/":
+            os.chdir(cwd)
+        try:
+            self._before_spawn(protected)
+            try:
+                return call(
+                    argv[0],
+                    list(argv),
+                    dict(env),
+                    file_actions=actions,
+                    setsigmask=(),
+                    setsigdef=_ALL_SIGNALS,
+                    **group,
+                )
+            finally:
+                self._after_spawn(protected)
+        finally:
+            if cwd != b"/":
+                os.chdir(b"/")
+
+    def _fork(
+        self,
+        argv: Sequence[bytes],
+        env: Mapping[bytes, bytes],
+        sources: Sequence[int],
+        cwd: bytes,
+        terminal: bytes,
+        cgroups: Sequence[bytes],
+    ) -> int:
+        failed, report = os.pipe()
+        try:
+            self._before_spawn(False)
+            try:
+                pid = os.fork()
+            finally:
+                self._after_spawn(False)
+            if pid == 0:
+                _become(argv, env, sources, cwd, terminal, cgroups, report, self._soft, self._hard)
+            os.close(report)
+            report = -1
+            # Ends at the child's exec; until then it only joins, duplicates and executes.
+            reason = os.read(failed, 4)
+        finally:
+            os.close(failed)
+            if report >= 0:
+                os.close(report)
+        if reason:
+            os.waitpid(pid, 0)
+            code = int.from_bytes(reason, "little")
+            raise OSError(code, f"{os.strerror(code)}: {os.fsdecode(argv[0])}")
+        return pid
+
+    def _before_spawn(self, protected: bool) -> None:
+        if self._raised != self._soft:
+            self._set_limit(self._soft)
+        if self._oom_score and not protected:
+            _write_oom_score(0)
+
+    def _after_spawn(self, protected: bool) -> None:
+        if self._raised != self._soft:
+            self._set_limit(self._raised)
+        if self._oom_score and not protected:
+            _write_oom_score(self._oom_score)
+
+    def _set_limit(self, soft: int) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, self._hard))
+
+
+def _become(
+    argv: Sequence[bytes],
+    env: Mapping[bytes, bytes],
+    sources: Sequence[int],
+    cwd: bytes,
+    terminal: bytes,
+    cgroups: Sequence[bytes],
+    report: int,
+    soft: int,
+    hard: int,
+) -> None:
+    """Turn the forked child into the program; never returns."""
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for cgroup in cgroups:
+            procs = os.open(cgroup + b"/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(procs, b"0")
+            os.close(procs)
+        os.chdir(cwd)
+        if terminal:
+            os.setsid()
+            slave = os.open(terminal, os.O_RDWR)
+            sources = (slave, slave, slave, *sources[3:])
+        else:
+            os.setpgid(0, 0)
+        for target, source in enumerate(sources):
+            os.dup2(source, target)
+        signal.set_wakeup_fd(-1)
+        for number in _ALL_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        (os.execve if b"/" in argv[0] else os.execvpe)(argv[0], list(argv), dict(env))
+    except OSError as error:
+        os.write(report, (error.errno or errno.EIO).to_bytes(4, "little"))
+    finally:
+        os._exit(127)
+
+
+def _lift(fds: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return the descriptors, none of them in the range into which they will be duplicated.
+
+    Duplicating one after the other would otherwise overwrite a source not yet used.
+    """
+    lifted = []
+    sources = []
+    for fd in fds:
+        if fd < len(fds):
+            fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(fds))
+            lifted.append(fd)
+        sources.append(fd)
+    return sources, lifted
+
+
+def _read_oom_score() -> int:
+    try:
+        with open("/proc/self/oom_score_adj", "rb", buffering=0) as file:
+            return int(file.read(16))
+    except (OSError, ValueError):  # no /proc: nothing to reset either
+        return 0
+
+
+def _write_oom_score(score: int) -> None:
+    try:
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(score).encode())
+        finally:
+            os.close(fd)
+    except OSError:  # not allowed to lower it again: then it stays as it was for all
+        pass
