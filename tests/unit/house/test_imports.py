@@ -31,7 +31,8 @@ TABLE: dict[str, set[str]] = {
     "oci": FLOOR | {"linux", "monitor.link"},
     "host": FLOOR | {"linux", "observe", "codec", "policy", "plugin_manager", "stdio", "oci", "monitor.link"},
     "bridge": FLOOR | {"host", "transport", "observe", "codec"},
-    "client": FLOOR | {"bridge.frames", "bridge.messages", "bridge.hresult", "transport", "codec"},
+    "client": FLOOR
+    | {"bridge.frames", "bridge.identifiers", "bridge.messages", "bridge.hresult", "transport", "codec"},
     "daemon": ROOMS,
     "cli": ROOMS,
 }
