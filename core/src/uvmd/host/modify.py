@@ -1,0 +1,336 @@
+"""ModifySettings: find, plan, ask, apply, for every resource type in the same order.
+
+Decode, id pattern, target, latch, verb, find (unlocked), lock, latch again, plan,
+questions, claims, apply, commit. When a step after the plan fails, the undo stack runs,
+then the mount table and the policy's metadata are put back, and the response carries the
+original error. An undo that fails marks the VM.
+
+What a type does is its handler's business, in core as in a plugin; nothing here knows a
+device. What this room owns is the order, and that no plan escapes the policy.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple, Protocol
+
+from uvmd.api.names import MODIFY_RESOURCE
+from uvmd.api.policy import Decision
+from uvmd.api.resources import (
+    Answers,
+    Containers,
+    Context,
+    Found,
+    Handler,
+    Plan,
+    Question,
+    Record,
+    Registered,
+    Target,
+    Verb,
+    View,
+)
+from uvmd.api.transaction import transaction
+from uvmd.errors import (
+    ContainerNotFound,
+    DeadlineExceeded,
+    Failed,
+    InvalidMessage,
+    Refused,
+    UvmdError,
+)
+from uvmd.host.bounded import Bounded, Submit
+from uvmd.host.locks import REQUEST_LIMIT_S, ChangeLock
+from uvmd.host.plans import check_plan, verb_of
+from uvmd.host.records import Records
+from uvmd.host.requests import NULL_ID, check_strict_id
+from uvmd.host.table import MountTable
+from uvmd.policy.gate import Gate
+
+#: Time between a handler's deadline and the request's, so that the handler's own error,
+#: which names what it waited for, is the answer.
+GRACE_S = 10.0
+#: Has the VM for itself also where changes are shared: strictness itself changes.
+ALWAYS_EXCLUSIVE = frozenset({"SecurityPolicy"})
+
+
+class HostView(Protocol):
+    """What this room needs of the host."""
+
+    @property
+    def containers(self) -> Containers: ...
+
+    def require_created(self, container_id: str) -> object:
+        """Raise ContainerNotFound, or InvalidState while it is being created."""
+
+
+class _Request(NamedTuple):
+    """A request that was decoded, and is known to be one that its type serves."""
+
+    entry: Registered
+    handler: Handler
+    settings: Any
+    container_id: str
+    request_type: str
+    verb: Verb
+    identity: str
+
+    @property
+    def what(self) -> str:
+        """For error texts and the table of locks."""
+        return f"{self.request_type} {self.entry.type.name} {self.identity:.256}".rstrip()
+
+
+class Modifier:
+    """See the module. Called from several threads, each with one request.
+
+    Args:
+        types: the resource types by name, core's and the plugins'.
+        submit: runs a function on a thread for slow finding (``pools.find.submit``).
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        lock: ChangeLock,
+        table: MountTable,
+        types: Mapping[str, Registered],
+        host: HostView,
+        records: Records,
+        submit: Submit,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._gate = gate
+        self._lock = lock
+        self._table = table
+        self._types = types
+        self._host = host
+        self._records = records
+        self._submit = submit
+        self._clock = clock
+
+    def resume(self) -> None:
+        """Take up table and records of an earlier daemon; what it was doing marks the VM.
+
+        Call after the gate's own ``resume``, before the first request.
+        """
+        try:
+            unfinished = self._records.load(self._table)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._gate.mark(f"the records of devices cannot be read: {type(error).__name__}")
+            return
+        for what in unfinished:
+            self._gate.mark(f"the daemon ended in the middle of {what}")
+
+    def modify(
+        self,
+        container_id: str,
+        request_type: str,
+        resource_type: str,
+        settings: Any,
+        has_settings: bool,
+    ) -> None:
+        """Carry out one ModifySettings request.
+
+        Raises:
+            Refused: unknown type, wrong target or verb, denied, or a conflict.
+            InvalidMessage: the settings are missing or not what the type takes.
+            ContainerNotFound, InvalidState: the container it is addressed to.
+            Inconsistent: strict, and an earlier undo failed.
+            DeadlineExceeded: not done within the limit of a request.
+            Failed: it was tried; everything is as before.
+        """
+        deadline = self._clock() + REQUEST_LIMIT_S
+
+        def accept() -> _Request:
+            return self._accept(container_id, request_type, resource_type, settings, has_settings)
+
+        request = accept()
+        call = Bounded(lambda settle: self._carry_out(request, accept, deadline, settle), request.what)
+        self._submit(call.run)
+        call.wait(max(0.0, deadline - self._clock()))
+
+    # Before anything is looked for
+
+    def _accept(
+        self, container_id: str, request_type: str, resource_type: str, settings: Any, has_settings: bool
+    ) -> _Request:
+        entry = self._types.get(resource_type)
+        if entry is None:
+            raise Refused(f"invalid ResourceType '{resource_type:.64}'")
+        declared = entry.type
+        handler = self._handler(entry)
+        decoded = self._decode(handler, settings, has_settings)
+        check_strict_id(container_id, strict=self._gate.strict)
+        self._check_target(declared.name, declared.target, container_id)
+        self._check_latch(entry)
+        request_type = request_type or Verb.ADD.value
+        verb = verb_of(entry, request_type)
+        with self._telling(f"{request_type:.64} {declared.name}"):
+            identity = handler.identity(decoded)
+            if not isinstance(identity, str) or not identity:
+                raise TypeError("an identity is a text")
+        return _Request(entry, handler, decoded, container_id, request_type, verb, identity)
+
+    @staticmethod
+    def _handler(entry: Registered) -> Handler:
+        try:
+            return entry.handler()
+        except UvmdError:
+            raise
+        except Exception as error:
+            kind = type(error).__name__
+            raise Failed(f"{entry.type.name}: its handler cannot be loaded: {kind}") from error
+
+    def _decode(self, handler: Handler, settings: Any, has_settings: bool) -> Any:
+        model = getattr(handler, "settings", None)
+        if model is None:
+            return None
+        if not has_settings or settings is None:
+            raise InvalidMessage("body.Request.Settings: is missing")
+        # Late: the decoder's first model brings pydantic.
+        from uvmd.codec import decode_value
+
+        return decode_value(settings, model, what="body.Request.Settings", strict=self._gate.strict)
+
+    def _check_target(self, name: str, target: Target, container_id: str) -> None:
+        if target is Target.VM and container_id == NULL_ID:
+            return
+        if container_id == NULL_ID:
+            raise ContainerNotFound(f"{name} is addressed to a container, and the VM is none")
+        self._host.require_created(container_id)
+        if target is Target.VM:
+            raise Refused(f'the ResourceType "{name}" is not supported for containers')
+
+    def _check_latch(self, entry: Registered) -> None:
+        if entry.type.latched:
+            self._gate.require_consistent()
+
+    # On a thread for slow work
+
+    def _carry_out(
+        self,
+        request: _Request,
+        accept: Callable[[], _Request],
+        deadline: float,
+        settle: Callable[[], bool],
+    ) -> None:
+        with self._telling(request.what):
+            while not self._attempt(request, deadline, settle):
+                # A policy came into force meanwhile: what was accepted before is judged anew.
+                request = accept()
+
+    def _attempt(self, request: _Request, deadline: float, settle: Callable[[], bool]) -> bool:
+        """Find, lock, and go on; False when a policy came into force between the two."""
+        handler, strict = request.handler, self._gate.strict
+        kept: list[int] = []
+        try:
+            context = Context(deadline - GRACE_S, strict, kept.append)
+            found = handler.find(request.settings, request.verb, context)
+            name = request.entry.type.name
+            with self._lock.hold(
+                self._keys(request, found),
+                True if name in ALWAYS_EXCLUSIVE else lambda: self._gate.strict,
+                deadline=deadline - GRACE_S,
+                who=request.what,
+            ):
+                if self._gate.strict is not strict:
+                    return False
+                self._check_latch(request.entry)
+                self._plan_and_apply(request, found, strict, settle)
+                return True
+        finally:
+            for fd in kept:
+                os.close(fd)
+
+    def _keys(self, request: _Request, found: Found) -> set[str]:
+        keys = {*request.handler.keys(request.settings, found)}
+        if request.entry.type.target is Target.CONTAINER:
+            return keys | {f"container:{request.container_id}"}
+        return keys | {request.identity}
+
+    def _plan_and_apply(
+        self, request: _Request, found: Found, strict: bool, settle: Callable[[], bool]
+    ) -> None:
+        key = self._record_key(request)
+        record = self._records.get(*key)
+        view = View(strict, request.container_id, self._table, self._host.containers)
+        method = getattr(request.handler, request.verb.value.lower())
+        plan = method(request.settings, found, view, record)
+        check_plan(request.entry, request.verb, plan)
+        if plan is Plan.nothing():
+            settle()
+            return
+        with self._gate.metadata_transaction() if plan.questions else nullcontext():
+            answers = tuple(self._ask(request, question) for question in plan.questions)
+            put_back = self._table.change(plan.claims, plan.releases, strict=strict)
+            journalled = bool(request.entry.plugin)
+            try:
+                if journalled:
+                    self._records.begin(*key, request.what)
+                self._apply(request, plan, answers, record, settle)
+            except BaseException:
+                put_back()
+                if journalled:
+                    self._records.abort(*key, self._table)
+                raise
+
+    def _ask(self, request: _Request, question: Question) -> Decision:
+        if question.point != MODIFY_RESOURCE:
+            return self._gate.ask(question.point, question.input, question.refusal)
+        settings = request.settings
+        asked = {
+            **question.input,
+            "resource_type": request.entry.type.name,
+            "request_type": request.request_type,
+            "target": request.container_id,
+            "settings": settings and settings.model_dump(mode="json", by_alias=True),
+        }
+        refusal = question.refusal or f"{request.entry.type.name} denied by policy: "
+        return self._gate.ask(MODIFY_RESOURCE, asked, refusal)
+
+    def _apply(
+        self,
+        request: _Request,
+        plan: Plan,
+        answers: Answers,
+        record: Record | None,
+        settle: Callable[[], bool],
+    ) -> None:
+        def report(failure: str) -> None:
+            self._gate.mark(f"{request.what}: {failure}")
+
+        with transaction(report) as undo:
+            made = plan.apply(undo, answers)
+            # The host was told that it failed. What can be undone is, or the host and we
+            # would part ways; what cannot is done, and is recorded as done.
+            if not settle() and undo.irreversible is None:
+                raise DeadlineExceeded(f"{request.what}: finished after its time, undone")
+            if request.entry.plugin:
+                kept = None if request.verb is Verb.REMOVE else made if made is not None else record
+                self._records.commit(*self._record_key(request), kept, self._table)
+
+    @staticmethod
+    def _record_key(request: _Request) -> tuple[str, str]:
+        identity = request.identity
+        if request.entry.type.target is Target.CONTAINER:
+            identity = f"{request.container_id} {identity}"
+        return request.entry.type.name, identity
+
+    @staticmethod
+    @contextmanager
+    def _telling(what: str) -> Iterator[None]:
+        """Turn what a handler raises by mistake into an error that a host may read."""
+        try:
+            yield
+        except UvmdError:
+            raise
+        except OSError as error:
+            where = f": {error.filename}" if isinstance(error.filename, str) else ""
+            raise Failed(f"{what}{where}: {(error.strerror or str(error)).lower()}") from error
+        except Exception as error:
+            # Its text may quote the settings.
+            raise Failed(f"{what}: {type(error).__name__} in its handler") from error

@@ -1,0 +1,144 @@
+"""What core keeps of the plugins' devices: the record of each, and the mount table.
+
+A record is what an apply returned: plain JSON, small, without secrets, handed to the
+remove. With a path the whole is written at each change, aside and renamed, owner-only;
+a later daemon reads it. What was begun and neither committed nor aborted is what the
+daemon died in the middle of.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from typing import Any
+
+from uvmd.api.resources import MAX_RECORD_BYTES, Record
+from uvmd.errors import Failed
+from uvmd.host.table import MountTable
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+Key = tuple[str, str]
+
+
+class Records:
+    """Records by resource type and identity. Without a path nothing outlives the daemon."""
+
+    def __init__(self, path: str = "") -> None:
+        self._path = path
+        self._mutex = threading.Lock()
+        self._records: dict[Key, Record] = {}
+        self._doing: dict[Key, str] = {}
+        self._mounts: list[dict[str, Any]] = []
+
+    def get(self, type_: str, identity: str) -> Record | None:
+        """Return a copy of the record, if there is one."""
+        with self._mutex:
+            record = self._records.get((type_, identity))
+        copy: Record | None = None if record is None else json.loads(json.dumps(record))
+        return copy
+
+    def begin(self, type_: str, identity: str, what: str) -> None:
+        """Note that a change begins.
+
+        Raises:
+            Failed: it cannot be written, so it must not begin.
+        """
+        with self._mutex:
+            self._doing[type_, identity] = what
+            try:
+                self._write()
+            except OSError as error:
+                del self._doing[type_, identity]
+                raise Failed(f"{what}: cannot be recorded: {error.strerror}") from error
+
+    def commit(self, type_: str, identity: str, record: Record | None, table: MountTable) -> None:
+        """Note that a change is done; None forgets the record.
+
+        Raises:
+            Failed: the record is not what a record may be, or it cannot be written.
+        """
+        require_record(record)
+        with self._mutex:
+            before, doing = dict(self._records), self._doing.pop((type_, identity), "")
+            self._records.pop((type_, identity), None)
+            if record is not None:
+                self._records[type_, identity] = record
+            mounts, self._mounts = self._mounts, table.snapshot()
+            try:
+                self._write()
+            except OSError as error:
+                self._records, self._mounts = before, mounts
+                self._doing[type_, identity] = doing
+                raise Failed(f"{doing}: cannot be recorded: {error.strerror}") from error
+
+    def abort(self, type_: str, identity: str, table: MountTable) -> None:
+        """Note that a change was undone."""
+        with self._mutex:
+            self._doing.pop((type_, identity), None)
+            self._mounts = table.snapshot()
+            try:
+                self._write()
+            except OSError as error:
+                log.warning("a failed change could not be recorded, ignoring", extra={"errno": error.errno})
+
+    def load(self, table: MountTable) -> list[str]:
+        """Read what an earlier daemon left, fill the table, and return what it was doing.
+
+        Raises:
+            OSError, ValueError, KeyError, TypeError: it cannot be read.
+        """
+        if not self._path:
+            return []
+        try:
+            with open(self._path, "rb") as file:
+                saved = json.load(file)
+        except FileNotFoundError:
+            return []
+        if saved["v"] != VERSION:
+            raise ValueError(f"version {saved['v']}")
+        with self._mutex:
+            self._records = {(type_, identity): record for type_, identity, record in saved["records"]}
+            self._mounts = saved["mounts"]
+        table.restore(self._mounts)
+        unfinished: list[str] = saved["doing"]
+        return unfinished
+
+    def _write(self) -> None:
+        if not self._path:
+            return
+        state = {
+            "v": VERSION,
+            "doing": list(self._doing.values()),
+            "records": [[*key, record] for key, record in self._records.items()],
+            "mounts": self._mounts,
+        }
+        aside = f"{self._path}.new"
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(json.dumps(state, separators=(",", ":")).encode())
+        os.rename(aside, self._path)
+
+
+def require_record(record: object) -> None:
+    """Refuse what cannot be kept as a record.
+
+    Raises:
+        Failed: no object of plain JSON, or too long.
+    """
+    if record is None:
+        return
+    if not isinstance(record, dict):
+        raise Failed(f"a record is an object, not {type(record).__name__}")
+    try:
+        text = json.dumps(record, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise Failed("a record is plain JSON") from None
+    if json.loads(text) != record:
+        # Tuples and keys that are no texts would come back as something else.
+        raise Failed("a record is plain JSON: lists, and keys that are texts")
+    if len(text.encode()) > MAX_RECORD_BYTES:
+        raise Failed(f"a record has at most {MAX_RECORD_BYTES} bytes, this one has {len(text.encode())}")
