@@ -51,7 +51,8 @@ TABLE: dict[type[BaseException], HResult] = {
     errors.Refused: HResult.E_FAIL,
 }
 
-_MAX_CHAIN = 16
+#: Causes that are looked at; a chain may be a ring.
+MAX_CHAIN = 16
 
 
 def of_error(error: BaseException) -> HResult:
@@ -61,7 +62,7 @@ def of_error(error: BaseException) -> HResult:
     a code decides; none: E_FAIL.
     """
     cause: BaseException | None = error
-    for _ in range(_MAX_CHAIN):
+    for _ in range(MAX_CHAIN):
         if cause is None:
             break
         for kind in type(cause).__mro__:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from uvmd.bridge import answers
@@ -21,9 +22,10 @@ from uvmd.bridge.identifiers import NO_VERSION, Message, response_type
 from uvmd.bridge.limits import TooLarge
 from uvmd.bridge.notifications import exit_notification
 from uvmd.bridge.outbox import Outbox
-from uvmd.bridge.records import message_of, stack_of
+from uvmd.bridge.records import message_of
 from uvmd.errors import Failed, UvmdError
 from uvmd.observe.spans import Spans
+from uvmd.observe.stacks import stack_of
 
 if TYPE_CHECKING:
     from uvmd.host.requests import ContainerExit
@@ -33,12 +35,13 @@ log = logging.getLogger(__name__)
 
 def warm() -> None:
     """Import the models and build them, so that the first request need not."""
-    from uvmd.bridge import messages, operations
+    from uvmd.bridge import messages
 
+    import_module("uvmd.bridge.operations")
     models = {*messages.REQUESTS.values(), *messages.NESTED_REQUESTS.values()}
     for model in models:
         model.model_rebuild()
-    log.debug("the models are loaded", extra={"models": len(models), "room": operations.__name__})
+    log.debug("the models are loaded", extra={"models": len(models)})
 
 
 class Bridge:

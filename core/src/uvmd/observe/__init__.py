@@ -1,0 +1,1 @@
+"""What people may see of a running daemon: log lines and spans, scrubbed by default."""

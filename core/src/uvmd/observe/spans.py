@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from uvmd.observe.lines import FLAT, time_text
+
 log = logging.getLogger(__name__)
 
 # https://www.w3.org/TR/trace-context/#traceparent-header; a later version may have more fields.
@@ -115,8 +117,8 @@ def _log(span: Span) -> None:
         "traceID": span.trace_id,
         "spanID": span.span_id,
         "parentSpanID": span.parent_id,
-        "startTime": _rfc3339(span.started_ns),
-        "endTime": _rfc3339(span.started_ns + span.duration_ns),
+        "startTime": time_text(span.started_ns / 1e9),
+        "endTime": time_text((span.started_ns + span.duration_ns) / 1e9),
         "duration": f"{span.duration_ns / 1e6:.3f}ms",
         "message-id": span.message_id,
         "message-type": f"0x{span.message_type:08x}",
@@ -126,9 +128,4 @@ def _log(span: Span) -> None:
     }
     if span.error:
         facts["error"] = span.error
-    log.debug("Span", extra={"facts": facts})
-
-
-def _rfc3339(time_ns: int) -> str:
-    seconds, ns = divmod(time_ns, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{ns:09d}Z"
+    log.debug("Span", extra={FLAT: facts})
