@@ -1,0 +1,1 @@
+"""One request a module: what it checks, asks, does and undoes, in that order."""

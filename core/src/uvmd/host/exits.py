@@ -1,0 +1,169 @@
+"""What happens when processes end. Everything here runs on the poll thread.
+
+An exit code is shown once the process is reaped *and* its streams are drained (spec
+containers.md 9.5): the host closes the streams when it sees the code.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from uvmd.errors import UvmdError, WaitTimeout
+from uvmd.host.containers import Container, State
+from uvmd.host.context import Context
+from uvmd.host.processes import Done, Kind, Process, Waiter, exit_code_of
+from uvmd.host.requests import NO_TIMEOUT_MS, ContainerExit
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[ContainerExit], None]
+
+
+class Exits:
+    """Takes the monitor's news, tells waiters and listeners, and lets go of what is over."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Have ``listener`` called for every container that ends."""
+        self._listeners.append(listener)
+
+    def exited(self, slot: int, pid: int, status: int) -> None:
+        """A slot's process was reaped."""
+        process = self._context.registry.by_slot(slot)
+        if process is None:
+            log.debug("exit of a slot without a record", extra={"slot": slot, "pid": pid})
+            return
+        process.status = status
+        if process.kind is Kind.INIT:
+            self._init_gone(process)
+        self._settle(process)
+
+    def drained(self, slot: int) -> None:
+        """All relays of a slot are done."""
+        process = self._context.registry.by_slot(slot)
+        if process is not None:
+            process.drained = True
+            self._settle(process)
+
+    def settle(self, process: Process) -> None:
+        """Look at a process again whose container has just been created."""
+        self._settle(process)
+
+    def wait(self, container_id: str, pid: int, timeout_ms: int, done: Done) -> None:
+        """Call ``done`` with the exit code, or with an error; see ``Host.wait``."""
+        try:
+            process = self._context.registry.process(container_id, pid)
+        except UvmdError as error:
+            done(error)
+            return
+        if process.exit_code is not None:
+            done(process.exit_code)
+            process.delivered = True
+            self._release_if_done(process)
+            return
+        if timeout_ms == 0:
+            done(_timed_out(process))
+            return
+        waiter = Waiter(done)
+        if timeout_ms != NO_TIMEOUT_MS:
+            waiter.timer = self._context.timers.call_later(
+                timeout_ms / 1000, lambda: self._time_is_up(process, waiter)
+            )
+        process.waiters.add(waiter)
+
+    def _time_is_up(self, process: Process, waiter: Waiter) -> None:
+        if waiter in process.waiters:
+            process.waiters.remove(waiter)
+            waiter.done(_timed_out(process))
+            self._release_if_done(process)
+
+    def _init_gone(self, process: Process) -> None:
+        """Without a pid namespace of its own the rest of a container outlives its init."""
+        container = self._container(process)
+        if container is None or container.owns_pid_namespace or not container.cgroup:
+            return
+        try:
+            self._context.cgroups.kill(container.cgroup)
+        except OSError as error:
+            log.error(
+                "processes of a finished container could not be killed, ignoring",
+                extra={"container": container.id, "errno": error.errno},
+            )
+
+    def _settle(self, process: Process) -> None:
+        if process.status is None or not process.drained:
+            return
+        if process.kind is Kind.INIT:
+            container = self._container(process)
+            # Until Create has succeeded there is nothing to report: it may yet be undone.
+            if container is None or container.state is State.CREATING:
+                return
+            process.exit_code = exit_code_of(process.status)
+            if self._context.registry.advance(container, State.TERMINATED):
+                self._save(container)
+            self._notify(container)
+        else:
+            process.exit_code = exit_code_of(process.status)
+        self._deliver(process)
+
+    def _notify(self, container: Container) -> None:
+        if container.notified:
+            return
+        # Recorded first: a host takes a second notification for one container as fatal.
+        container.notified = True
+        self._save(container)
+        event = ContainerExit(container.id, container.activity_id, container.exit_type)
+        for listener in self._listeners:
+            listener(event)
+
+    def _deliver(self, process: Process) -> None:
+        code = process.exit_code
+        assert code is not None
+        while process.waiters:
+            waiter = process.waiters.pop()
+            if waiter.timer is not None:
+                waiter.timer.cancel()
+            waiter.done(code)
+            process.delivered = True
+        self._release_if_done(process)
+
+    def _release_if_done(self, process: Process) -> None:
+        """Forget an exec or external process once its code was delivered and nobody waits.
+
+        Init stays as long as its container.
+        """
+        if process.exit_code is None or process.waiters or process.kind is Kind.INIT:
+            return
+        if not process.delivered and not self._orphaned(process):
+            return
+        registry = self._context.registry
+        if registry.by_slot(process.slot) is not process:
+            return
+        registry.forget(process)
+        self._context.slots.release(process.slot)
+        if process.kind is Kind.EXTERNAL:
+            self._context.journal.remove_external(process.slot)
+
+    def _orphaned(self, process: Process) -> bool:
+        return process.kind is Kind.EXEC and self._context.registry.find(process.container_id) is None
+
+    def _container(self, process: Process) -> Container | None:
+        container = self._context.registry.find(process.container_id)
+        return container if container is not None and container.init is process else None
+
+    def _save(self, container: Container) -> None:
+        try:
+            self._context.journal.save(container)
+        except OSError as error:
+            log.error(
+                "journal could not be written, ignoring",
+                extra={"container": container.id, "errno": error.errno},
+            )
+
+
+def _timed_out(process: Process) -> WaitTimeout:
+    return WaitTimeout(f"process {process.pid} did not exit in time")

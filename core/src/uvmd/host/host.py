@@ -1,0 +1,287 @@
+"""The host: all that can be asked of the VM, in one place.
+
+The bridge knows this class and nothing below it. Methods block and are called on the pools'
+threads, but for ``wait``, ``exited`` and ``drained``, which belong to the poll thread and never
+block. What an operation does is in ``operations``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from uvmd.errors import Failed, Refused, UvmdError
+from uvmd.host import power, recovery
+from uvmd.host.containers import Container, State
+from uvmd.host.context import Context, HostSettings, Lock, Policy, Slots
+from uvmd.host.exits import Exits
+from uvmd.host.journal import Journal
+from uvmd.host.operations import (
+    constraints,
+    create,
+    delete,
+    exec,
+    external,
+    properties,
+    resize,
+    signal,
+    stacks,
+    start,
+)
+from uvmd.host.pods import Pods
+from uvmd.host.pools import Pools
+from uvmd.host.processes import Done
+from uvmd.host.registry import Registry
+from uvmd.host.requests import NULL_ID, ContainerExit, ExecuteRequest
+from uvmd.host.timers import Timers
+from uvmd.linux import cgroup_setup, proc
+from uvmd.linux.cgroups import Cgroups
+from uvmd.oci.runtime import OciRuntime
+
+log = logging.getLogger(__name__)
+
+_STATUS = {
+    State.CREATING: "creating",
+    State.CREATED: "created",
+    State.RUNNING: "running",
+    State.TERMINATED: "stopped",
+}
+
+
+class Modify(Protocol):
+    """What serves ModifySettings (``host.modify.Modifier``)."""
+
+    def modify(
+        self, container_id: str, request_type: str, resource_type: str, settings: Any, has_settings: bool
+    ) -> None: ...
+
+
+class ContainerView:
+    """The containers as resource handlers see them (``api.resources.Containers``)."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def status(self, container_id: str) -> str | None:
+        """Return ``creating``, ``created``, ``running`` or ``stopped``; None for an unknown id."""
+        container = self._registry.find(container_id)
+        return None if container is None else _STATUS[container.state]
+
+    def using_root(self, path: str) -> Sequence[str]:
+        """Return the ids of created and running containers whose root is this path."""
+        alive = (State.CREATED, State.RUNNING)
+        return [c.id for c in self._registry.containers() if c.root == path and c.state in alive]
+
+
+class Host:
+    """See the module.
+
+    ``modifier`` is set by the composition before the first request: it needs the host itself.
+    """
+
+    def __init__(self, settings: HostSettings, link: Slots, gate: Policy, lock: Lock) -> None:
+        for name in ("", "/containers", "/console"):
+            os.makedirs(settings.run_dir + name, mode=0o700, exist_ok=True)
+        mounts = proc.mounts()
+        self.settings = settings
+        self.sequential = settings.sequential
+        self.pools = Pools()
+        self.timers = Timers(link.wake)
+        self.modifier: Modify | None = None
+        self._context = Context(
+            settings=settings,
+            slots=link,
+            runtime=OciRuntime(
+                link,
+                name=settings.runtime,
+                work=f"{settings.run_dir}/containers",
+                no_pivot=proc.root_is_initramfs(mounts),
+                timeout_s=settings.runtime_timeout_s,
+                path=settings.path,
+            ),
+            gate=gate,
+            lock=lock,
+            registry=Registry(),
+            journal=Journal(settings.run_dir),
+            cgroups=cgroup_setup.cgroups_of(mounts),
+            timers=self.timers,
+        )
+        self._exits = Exits(self._context)
+        self._pods = Pods(self._context.cgroups, settings.pods_cgroup, settings.reserve_bytes)
+        self.containers = ContainerView(self._context.registry)
+        self._sources: dict[str, Callable[[], Any]] = {
+            "uvmd.ps": lambda: properties.list_containers(self._context)
+        }
+
+    # Start and stop
+
+    def setup(self) -> None:
+        """Prepare the cgroups and keep the pods' limit fresh.
+
+        Raises:
+            Failed: the cgroup of the pods cannot be made or limited.
+        """
+        prepare_for_runtime(self._context.cgroups, self._context.runtime)
+        self._pods.setup()
+        self._pods.keep_fresh(self.timers)
+
+    def recover(self, state: recovery.MonitorState) -> None:
+        """Take up what an earlier daemon left. On the poll thread, before the bridge is opened."""
+        for container in recovery.recover(self._context, self._exits, state):
+            self.pools.work.submit(recovery.finish_delete, self._context, container)
+
+    def warm_up(self) -> None:
+        """Load what the first request would otherwise wait for."""
+        import uvmd.linux.cgroup_stats
+        import uvmd.linux.syscalls  # noqa: F401
+
+    def end_all(self) -> None:
+        """Kill and delete every container; for a daemon that takes them along. Blocks."""
+        for container in self._context.registry.containers():
+            try:
+                for error in delete.take_down(self._context, container):
+                    log.warning(
+                        "container left something behind",
+                        extra={"container": container.id, "error": str(error)},
+                    )
+            except UvmdError as error:
+                log.warning(
+                    "container could not be ended", extra={"container": container.id, "error": str(error)}
+                )
+        self._context.cgroups.remove_if_empty(self.settings.pods_cgroup)
+
+    # News of the monitor, on the poll thread
+
+    def exited(self, slot: int, pid: int, status: int) -> None:
+        """A slot's process was reaped: exit code, or minus the signal."""
+        self._exits.exited(slot, pid, status)
+
+    def drained(self, slot: int) -> None:
+        """All streams of a slot are done."""
+        self._exits.drained(slot)
+
+    def on_container_exit(self, listener: Callable[[ContainerExit], None]) -> None:
+        """Have ``listener`` called, on the poll thread, once for every container that ends."""
+        self._exits.listen(listener)
+
+    # Requests
+
+    @property
+    def strict(self) -> bool:
+        """Whether a security policy is in force."""
+        return self._context.gate.strict
+
+    def create_container(
+        self, container_id: str, *, bundle: str, scratch: str, spec: Any, activity_id: str
+    ) -> None:
+        """See ``operations.create``."""
+        create.create(
+            self._context,
+            self._exits,
+            container_id,
+            bundle_path=bundle,
+            scratch=scratch,
+            spec=spec,
+            activity_id=activity_id,
+        )
+
+    def start_container(self, container_id: str) -> None:
+        """Do nothing, not even look for the container, as the reference (spec bridge.md 6.3).
+
+        The start is the first Execute without a process.
+        """
+
+    def execute(self, container_id: str, request: ExecuteRequest) -> int:
+        """Start init, an exec, or a process in the VM; return its pid."""
+        if request.in_vm or container_id == NULL_ID:
+            return external.execute(self._context, request)
+        if request.oci_process is None:
+            return start.start(self._context, container_id, request)
+        return exec.execute(self._context, container_id, request)
+
+    def wait(self, container_id: str, pid: int, timeout_ms: int, done: Done) -> None:
+        """Call ``done`` once with the exit code, or with the error that kept it from being known.
+
+        On the poll thread. A code that is there already, or an error, is told before it returns.
+        """
+        self._exits.wait(container_id, pid, timeout_ms, done)
+
+    def signal(self, container_id: str, pid: int, signal_number: int) -> None:
+        """See ``operations.signal``."""
+        signal.send(self._context, container_id, pid, signal_number)
+
+    def shutdown(self, container_id: str, *, forced: bool) -> None:
+        """Send SIGTERM or SIGKILL to init."""
+        signal.shutdown(self._context, container_id, forced=forced)
+
+    def resize(self, container_id: str, pid: int, *, width: int, height: int) -> None:
+        """See ``operations.resize``."""
+        resize.resize(self._context, container_id, pid, width=width, height=height)
+
+    def properties(self, container_id: str, types: Sequence[str]) -> dict[str, Any]:
+        """See ``operations.properties``."""
+        return properties.properties(self._context, container_id, types, self._sources)
+
+    def serve_property(self, name: str, source: Callable[[], Any]) -> None:
+        """Serve another ``uvmd.*`` property of the VM. Before the first request."""
+        self._sources[name] = source
+
+    def modify(
+        self, container_id: str, request_type: str, resource_type: str, settings: Any, has_settings: bool
+    ) -> None:
+        """See ``host.modify``."""
+        if self.modifier is None:
+            raise Refused("no resource types are served")
+        self.modifier.modify(container_id, request_type, resource_type, settings, has_settings)
+
+    def dump_stacks(self) -> str:
+        """See ``operations.stacks``."""
+        return stacks.dump_stacks(self._context)
+
+    def delete_container(self, container_id: str) -> None:
+        """See ``operations.delete``."""
+        delete.delete(self._context, container_id)
+
+    def power_off(self) -> bool:
+        """See ``host.power``."""
+        return power.power_off(self.settings.agent)
+
+    # For the resource types of core
+
+    def require_created(self, container_id: str) -> Container:
+        """Return the container, or raise ContainerNotFound or InvalidState."""
+        return self._context.registry.get(container_id)
+
+    def update_constraints(self, container_id: str, resources: dict[str, Any]) -> None:
+        """See ``operations.constraints``."""
+        constraints.update(self._context, container_id, resources)
+
+    def refresh_pod_limit(self) -> None:
+        """Set the memory limit of the pods anew from the VM's memory."""
+        self._pods.refresh()
+
+
+def prepare_for_runtime(cgroups: Cgroups, runtime: OciRuntime) -> None:
+    """Make a hybrid machine fit for crun: no controller may be left in the version 2 tree.
+
+    Those that are left are mounted as version 1 hierarchies. Only then, since runc does not mind.
+
+    Raises:
+        Failed: a controller could not be mounted.
+    """
+    if not cgroups.hybrid or os.path.basename(runtime.program or "") != "crun":
+        return
+    left = cgroup_setup.left_over_controllers(cgroups)
+    if not left:
+        return
+    try:
+        cgroup_setup.mount_controllers(cgroups, left)
+    except OSError as error:
+        raise Failed(
+            f"cgroup controllers {' '.join(left)} for crun: {error.filename}: {error.strerror}"
+        ) from error
+    log.info(
+        "cgroup controllers mounted for crun, which refuses hybrid machines", extra={"controllers": left}
+    )

@@ -1,0 +1,171 @@
+"""What the daemon must know again after it died: one JSON file a container or external process.
+
+Under ``journal/`` of the run directory, owner-only, written aside and renamed, so a reader
+finds the old text or the new one. No fsync: the directory is a tmpfs that dies with the VM, and
+so does all that is recorded. Exit statuses are not here; the monitor keeps those until they are
+acknowledged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+
+from uvmd.host.containers import Container, State
+from uvmd.host.processes import Kind, Process
+
+log = logging.getLogger(__name__)
+
+VERSION: Final = 1
+_EXTERNAL: Final = "external@"  # no container id has an @
+
+Entry = dict[str, Any]
+
+
+class Journal:
+    """Reads and writes the entries. Every method may be called from any thread."""
+
+    def __init__(self, run_dir: str) -> None:
+        self._directory = f"{run_dir}/journal"
+        self._lock = threading.Lock()
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+
+    def save(self, container: Container, doing: str = "") -> None:
+        """Write a container as it is now; ``doing`` is ``deleting`` while it is taken down."""
+        # Under the lock from reading the record to the rename: a later state must not be
+        # overwritten by an earlier one of another thread.
+        with self._lock:
+            self._write(container.id, container_entry(container, doing))
+
+    def save_external(self, process: Process) -> None:
+        """Write an external process."""
+        with self._lock:
+            self._write(f"{_EXTERNAL}{process.slot}", {"version": VERSION, "process": process_entry(process)})
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container's entry; fine if there is none."""
+        self._unlink(container_id)
+
+    def remove_external(self, slot: int) -> None:
+        """Remove an external process's entry; fine if there is none."""
+        self._unlink(f"{_EXTERNAL}{slot}")
+
+    def containers(self) -> Iterator[Entry]:
+        """Yield the containers' entries; unreadable ones are logged, moved aside and left out."""
+        yield from self._entries(external=False)
+
+    def external(self) -> Iterator[Entry]:
+        """Yield the external processes' entries, as :meth:`containers`."""
+        yield from self._entries(external=True)
+
+    def _entries(self, external: bool) -> Iterator[Entry]:
+        for name in sorted(os.listdir(self._directory)):
+            if not name.endswith(".json") or name.startswith(_EXTERNAL) is not external:
+                continue
+            path = f"{self._directory}/{name}"
+            try:
+                with open(path, "rb") as file:
+                    entry = json.loads(file.read())
+                if entry["version"] != VERSION:
+                    raise ValueError(f"version {entry['version']!r}")
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.error("journal entry cannot be read, ignoring", extra={"path": path, "error": str(error)})
+                os.replace(path, path.removesuffix(".json") + ".unreadable")
+                continue
+            yield entry
+
+    def _write(self, name: str, entry: Entry) -> None:
+        path = f"{self._directory}/{name}.json"
+        aside = f"{self._directory}/{name}.new"
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, json.dumps(entry, separators=(",", ":")).encode())
+        finally:
+            os.close(fd)
+        os.rename(aside, path)
+
+    def _unlink(self, name: str) -> None:
+        with self._lock:
+            try:
+                os.unlink(f"{self._directory}/{name}.json")
+            except FileNotFoundError:
+                pass
+
+
+def container_entry(container: Container, doing: str) -> Entry:
+    """Return what of a container is recorded."""
+    return {
+        "version": VERSION,
+        "id": container.id,
+        "activity_id": container.activity_id,
+        "state": container.state.name.lower(),
+        "doing": doing,
+        "bundle": container.bundle,
+        "scratch": container.scratch,
+        "root": container.root,
+        "cgroup": container.cgroup,
+        "exit_type": container.exit_type,
+        "user": container.user,
+        "rlimits": container.rlimits,
+        "owns_pid_namespace": container.owns_pid_namespace,
+        "stdio_allowed": container.stdio_allowed,
+        "tee_log": container.tee_log,
+        "made_bundle": container.made_bundle,
+        "created_at": container.created_at,
+        "notified": container.notified,
+        "init": None if container.init is None else process_entry(container.init),
+        "execs": [process_entry(process) for process in list(container.execs.values())],
+    }
+
+
+def process_entry(process: Process) -> Entry:
+    """Return what of a process is recorded."""
+    return {
+        "slot": process.slot,
+        "kind": process.kind.value,
+        "container_id": process.container_id,
+        "args": list(process.args),
+        "terminal": process.terminal,
+        "pid": process.pid,
+        "start_time": process.start_time,
+    }
+
+
+def read_process(entry: Entry) -> Process:
+    """Make the process of an entry again."""
+    return Process(
+        slot=entry["slot"],
+        kind=Kind(entry["kind"]),
+        container_id=entry["container_id"],
+        args=tuple(entry["args"]),
+        terminal=entry["terminal"],
+        pid=entry["pid"],
+        start_time=entry["start_time"],
+    )
+
+
+def read_container(entry: Entry) -> Container:
+    """Make the container of an entry again, its execs left out."""
+    return Container(
+        id=entry["id"],
+        activity_id=entry["activity_id"],
+        bundle=entry["bundle"],
+        scratch=entry["scratch"],
+        root=entry["root"],
+        cgroup=entry["cgroup"],
+        state=State[entry["state"].upper()],
+        init=None if entry["init"] is None else read_process(entry["init"]),
+        exit_type=entry["exit_type"],
+        user=entry["user"],
+        rlimits=entry["rlimits"],
+        owns_pid_namespace=entry["owns_pid_namespace"],
+        stdio_allowed=entry["stdio_allowed"],
+        tee_log=entry["tee_log"],
+        made_bundle=entry["made_bundle"],
+        created_at=entry["created_at"],
+        notified=entry["notified"],
+    )

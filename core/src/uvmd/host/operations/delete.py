@@ -1,0 +1,141 @@
+"""Delete what is left of a container (spec containers.md 11.9)."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+
+from uvmd.errors import Failed, InvalidState, Refused, UvmdError
+from uvmd.host.containers import Container, State
+from uvmd.host.context import Context
+from uvmd.host.requests import check_strict_id
+from uvmd.linux import proc
+from uvmd.linux.trees import remove_tree
+
+log = logging.getLogger(__name__)
+
+# Init dies of SIGKILL at once; its streams may take the monitor's grace to drain.
+_KILL_S = 10.0
+_START_S = 90.0
+
+
+def delete(ctx: Context, container_id: str) -> None:
+    """Refuse a running container; else remove it, its scratch directory and its bundle.
+
+    Once removal has begun the id is free at the end, whatever fails on the way.
+
+    Raises:
+        ContainerNotFound, InvalidState: unknown, being created, running.
+        Refused: strict: a malformed id, or the container runs.
+        Inconsistent: strict, and the guest is no longer what was recorded.
+        Failed, or what the runtime's failure means: what could not be removed; the rest is.
+    """
+    check_strict_id(container_id, strict=ctx.gate.strict)
+    with ctx.changing(f"container:{container_id}", who=f"delete {container_id:.140}"):
+        ctx.gate.require_consistent()
+        container = ctx.registry.get(container_id)
+        try:
+            with ctx.registry.deleting(container, _START_S):
+                errors = take_down(ctx, container)
+        except InvalidState as error:
+            if ctx.gate.strict:  # the reference's code in this mode
+                raise Refused(str(error)) from error
+            raise
+    if errors:
+        raise errors[0]
+
+
+def take_down(ctx: Context, container: Container) -> list[UvmdError]:
+    """Remove everything that can be removed, and the record; return what failed."""
+    _journal(ctx, container)
+    errors: list[UvmdError] = []
+    _end_init(ctx, container)
+    try:
+        delete_in_runtime(ctx, container)
+    except UvmdError as error:
+        errors.append(error)
+    # Scratch first: it may lie in the bundle.
+    for what, path in (("scratch", container.scratch), ("bundle", container.bundle)):
+        if path:
+            try:
+                _remove(path)
+            except OSError as error:
+                errors.append(Failed(f"{what} {path}: {error.filename or path}: {error.strerror}"))
+    forget(ctx, container)
+    return errors
+
+
+def _journal(ctx: Context, container: Container) -> None:
+    """Record that removal has begun: a daemon that finds this goes on with it."""
+    try:
+        ctx.journal.save(container, doing="deleting")
+    except OSError as error:
+        log.error(
+            "journal could not be written, ignoring", extra={"container": container.id, "errno": error.errno}
+        )
+
+
+def _end_init(ctx: Context, container: Container) -> None:
+    """Kill an init that was never started, and let the streams of a dead one drain."""
+    init = container.init
+    if init is None or container.state is State.TERMINATED:
+        return
+    try:
+        ctx.slots.stop_redial(init.slot)
+        ctx.slots.kill(init.slot, signal.SIGKILL)
+    except OSError:
+        pass  # gone, and draining
+    if not ctx.registry.wait_terminated(container, ctx.settings.drain_grace_s + _KILL_S):
+        log.warning("container did not end in time, ignoring", extra={"container": container.id})
+
+
+def delete_in_runtime(ctx: Context, container: Container) -> None:
+    """Delete the container in the runtime; by force if it will not go otherwise.
+
+    Raises:
+        UvmdError: neither worked.
+    """
+    try:
+        ctx.runtime.delete(container.id)
+    except UvmdError as error:
+        log.warning("runtime did not delete the container, forcing it", extra={"container": container.id})
+        try:
+            ctx.runtime.delete(container.id, force=True)
+        except UvmdError:
+            raise error from None
+
+
+def _remove(path: str) -> None:
+    """Remove a directory, but never through a mount: what is mounted there is not the container's.
+
+    Raises OSError, EBUSY if something is mounted at or below it.
+    """
+    mounted = proc.mounts_at_or_below(path)
+    if mounted:
+        raise OSError(errno.EBUSY, "still mounted", mounted[0])
+    remove_tree(path)
+
+
+def forget(ctx: Context, container: Container) -> None:
+    """Let go of the container's records and of its slots."""
+    ctx.registry.remove(container)
+    slots = [] if container.init is None else [container.init.slot]
+    # Execs whose end nobody has heard of yet are let go when they have ended.
+    for process in list(container.execs.values()):
+        if process.exit_code is not None:
+            ctx.registry.forget(process)
+            slots.append(process.slot)
+    for slot in slots:
+        try:
+            ctx.slots.release(slot)
+        except OSError as error:
+            log.warning("slot could not be released, ignoring", extra={"slot": slot, "errno": error.errno})
+    try:
+        remove_tree(ctx.work_dir(container.id))
+        ctx.journal.remove(container.id)
+    except OSError as error:
+        log.error(
+            "run directory could not be cleaned, ignoring",
+            extra={"container": container.id, "errno": error.errno},
+        )

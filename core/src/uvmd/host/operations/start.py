@@ -1,0 +1,61 @@
+"""Start a created container's init (spec containers.md 11.2). No policy question: create asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from uvmd.errors import ContainerStopped, Failed
+from uvmd.host.containers import Container, State
+from uvmd.host.context import Context
+from uvmd.host.processes import Process
+from uvmd.host.requests import ExecuteRequest
+from uvmd.stdio.tee import open_tee
+
+
+def start(ctx: Context, container_id: str, request: ExecuteRequest) -> int:
+    """Connect init's streams, then let it run. Returns its pid.
+
+    Raises:
+        ContainerNotFound, InvalidState: unknown, being created, or started before.
+        ContainerStopped: init is gone already.
+        Failed: the streams could not be connected; the container can be started again.
+        RuntimeFailed: the runtime could not start it; its init is killed, because its
+            streams are spent.
+    """
+    container = ctx.registry.get(container_id)
+    with ctx.registry.starting(container):
+        init = container.init
+        if init is None or init.over:
+            raise ContainerStopped(f"container {container_id} has stopped")
+        _connect(ctx, container, init, request)
+        try:
+            ctx.runtime.start(container_id)
+        except BaseException:
+            _kill(ctx, init)
+            raise
+        if ctx.registry.advance(container, State.RUNNING):
+            ctx.journal.save(container)
+        return init.pid
+
+
+def _connect(ctx: Context, container: Container, init: Process, request: ExecuteRequest) -> None:
+    tee: int | None = None
+    try:
+        if container.tee_log:
+            tee = open_tee(container.logs, container.tee_log)
+        ctx.slots.connect(
+            init.slot, request.ports, redial=True, tee_fd=tee, discard=not container.stdio_allowed
+        )
+    except OSError as error:
+        raise Failed(f"start {container.id}: streams: {error.strerror or error}") from error
+    finally:
+        if tee is not None:
+            os.close(tee)
+
+
+def _kill(ctx: Context, init: Process) -> None:
+    try:
+        ctx.slots.kill(init.slot, signal.SIGKILL)
+    except OSError:
+        pass  # the failed start has ended it

@@ -1,0 +1,195 @@
+"""Taking up what an earlier daemon left: its journal against the monitor's slots and the kernel.
+
+The monitor says which processes it still holds and how those that ended did; the journal says
+what they are. What the journal has begun and not finished is undone or finished; what only one
+of the two knows goes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from uvmd.errors import UvmdError
+from uvmd.host.containers import Container, State
+from uvmd.host.context import Context
+from uvmd.host.exits import Exits
+from uvmd.host.journal import Entry, read_container, read_process
+from uvmd.host.operations import delete, runtime_undo
+from uvmd.host.processes import Process
+from uvmd.linux import paths, proc
+
+log = logging.getLogger(__name__)
+
+# What the reference answers when it could not wait for a process (spec containers.md 9.5).
+_UNKNOWN_EXIT = 0xFFFFFFFF
+
+
+class SlotState(Protocol):
+    """What the monitor reports of a slot."""
+
+    @property
+    def slot(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def status(self) -> int | None: ...
+    @property
+    def drained(self) -> bool: ...
+
+
+class MonitorState(Protocol):
+    """The monitor's answer to HELLO."""
+
+    @property
+    def slots(self) -> Iterable[Any]: ...
+
+
+def recover(ctx: Context, exits: Exits, state: MonitorState) -> list[Container]:
+    """Rebuild the registry. Runs on the poll thread before the bridge is opened.
+
+    Returns the containers whose removal was under way, for :func:`finish_delete`; that waits
+    for news which the poll thread must take, so it belongs on another thread.
+    """
+    slots: dict[int, SlotState] = {slot.slot: slot for slot in state.slots}
+    claimed: set[int] = set()
+    settled: list[Process] = []
+    unfinished: list[Container] = []
+    for entry in ctx.journal.containers():
+        try:
+            container = read_container(entry)
+            execs = [read_process(found) for found in entry["execs"]]
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            log.error("journal entry makes no sense, ignoring", extra={"error": repr(error)})
+            continue
+        if container.state is State.CREATING:
+            _unwind(ctx, container)
+            continue
+        settled += _take_up(ctx, container, execs, slots, claimed)
+        if entry["doing"] == "deleting":
+            unfinished.append(container)
+            container.deleting = True
+    settled += _take_up_external(ctx, ctx.journal.external(), slots, claimed)
+    for slot in slots.keys() - claimed:
+        _drop_slot(ctx, slot)
+    for process in settled:
+        exits.settle(process)
+    return unfinished
+
+
+def _unwind(ctx: Context, container: Container) -> None:
+    """Undo a create that was under way."""
+    log.warning("a create was interrupted, undoing it", extra={"container": container.id})
+    os.makedirs(ctx.work_dir(container.id), mode=0o700, exist_ok=True)
+    try:
+        runtime_undo.destroy(ctx, container)
+        _remove_bundle(container)
+    except (UvmdError, OSError) as error:
+        ctx.gate.mark(f"undo of an interrupted create of {container.id}: {error}")
+    delete.forget(ctx, container)
+
+
+def _remove_bundle(container: Container) -> None:
+    """Remove what the create wrote: its config.json, and the bundle if it made that."""
+    config = f"{container.bundle}/config.json"
+    before = f"{config}.before"
+    if os.path.lexists(before):
+        os.replace(before, config)
+    elif os.path.lexists(config):
+        os.unlink(config)
+    if container.made_bundle:
+        for directory in (container.logs, container.bundle):
+            paths.remove_empty([directory])
+
+
+def _take_up(
+    ctx: Context, container: Container, execs: list[Process], slots: dict[int, SlotState], claimed: set[int]
+) -> list[Process]:
+    ctx.registry.add(container)
+    processes = []
+    init = container.init
+    if init is not None:
+        _adopt(ctx, init, slots, claimed)
+        processes.append(init)
+    for process in execs:
+        # One that the monitor no longer has was acknowledged: nobody can ask for it again.
+        if process.slot in slots:
+            _adopt(ctx, process, slots, claimed)
+            ctx.registry.started(process, process.pid)
+            processes.append(process)
+    if container.state is State.CREATED and init is not None and not init.over:
+        _ask_whether_started(ctx, container)
+    return processes
+
+
+def _adopt(ctx: Context, process: Process, slots: dict[int, SlotState], claimed: set[int]) -> None:
+    """Give a process what the monitor knows of its end."""
+    ctx.registry.expect(process)
+    found = slots.get(process.slot)
+    if found is not None:
+        claimed.add(process.slot)
+        process.status, process.drained = found.status, found.drained
+        return
+    # Its parent is gone, so nobody will ever learn its exit status; it must not run on unseen.
+    log.error(
+        "process is unknown to the monitor", extra={"pid": process.pid, "container": process.container_id}
+    )
+    if process.pid and proc.start_time(process.pid) == process.start_time:
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    process.status, process.drained = _UNKNOWN_EXIT, True
+
+
+def _ask_whether_started(ctx: Context, container: Container) -> None:
+    """A start may have happened after the last entry was written."""
+    try:
+        if ctx.runtime.status(container.id) == "running":
+            ctx.registry.advance(container, State.RUNNING)
+            ctx.journal.save(container)
+    except (UvmdError, OSError) as error:
+        log.error(
+            "runtime could not be asked, ignoring", extra={"container": container.id, "error": str(error)}
+        )
+
+
+def finish_delete(ctx: Context, container: Container) -> None:
+    """Go on with a removal that an earlier daemon began."""
+    log.warning("a delete was interrupted, finishing it", extra={"container": container.id})
+    for error in delete.take_down(ctx, container):
+        log.error("interrupted delete left something behind", extra={"error": str(error)})
+
+
+def _take_up_external(
+    ctx: Context, entries: Iterable[Entry], slots: dict[int, SlotState], claimed: set[int]
+) -> list[Process]:
+    processes = []
+    for entry in entries:
+        try:
+            process = read_process(entry["process"])
+        except (KeyError, ValueError, TypeError) as error:
+            log.error("journal entry makes no sense, ignoring", extra={"error": repr(error)})
+            continue
+        if process.slot not in slots:
+            ctx.journal.remove_external(process.slot)
+            continue
+        _adopt(ctx, process, slots, claimed)
+        ctx.registry.started(process, process.pid)
+        processes.append(process)
+    return processes
+
+
+def _drop_slot(ctx: Context, slot: int) -> None:
+    log.warning("slot without a record, ending its process", extra={"slot": slot})
+    try:
+        ctx.slots.kill(slot, signal.SIGKILL)
+    except OSError:
+        pass
+    try:
+        ctx.slots.release(slot)
+    except OSError as error:
+        log.error("slot could not be released, ignoring", extra={"slot": slot, "errno": error.errno})

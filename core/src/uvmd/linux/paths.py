@@ -1,0 +1,142 @@
+"""Opening paths that somebody else chose, without following what they may have planted.
+
+Two disciplines: *beneath* refuses every symlink (paths the host names), *in root* resolves
+symlinks as if the directory were ``/`` (files of a container's image). Both work on
+descriptors, so that what was checked is what is used.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+from typing import Final
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def is_clean_absolute(path: str) -> bool:
+    """Tell whether ``path`` is absolute, has no NUL and is its own shortest lexical form."""
+    return (
+        path.startswith("/")
+        and not path.startswith("//")
+        and "\0" not in path
+        and posixpath.normpath(path) == path
+    )
+
+
+def is_below(path: str, root: str) -> bool:
+    """Tell whether the clean path lies strictly below the clean root, by whole components."""
+    return path != root and path.startswith(root if root == "/" else root + "/")
+
+
+def open_beneath(root: str, relative: str, flags: int) -> int:
+    """Open ``root/relative``; no component of ``relative`` may be a symlink or ``..``.
+
+    ``root`` itself is the operator's and may be a symlink. Raises OSError (ELOOP for a symlink).
+    """
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return openat_beneath(root_fd, relative, flags)
+    finally:
+        os.close(root_fd)
+
+
+def openat_beneath(root_fd: int, relative: str, flags: int, mode: int = 0) -> int:
+    """As :func:`open_beneath`, from a descriptor."""
+    from uvmd.linux import syscalls
+
+    try:
+        return syscalls.openat2(
+            root_fd,
+            relative,
+            flags,
+            mode=mode,
+            resolve=syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS,
+        )
+    except OSError as error:
+        # A seccomp filter of an outer sandbox answers EPERM to calls it does not know.
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+    return _walk(root_fd, relative, flags, mode)
+
+
+def _walk(root_fd: int, relative: str, flags: int, mode: int) -> int:
+    """Open by one component at a time: the same refusals without openat2."""
+    *parents, last = relative.split("/")
+    fd = os.dup(root_fd)
+    try:
+        for name in parents:
+            _require_plain(name)
+            deeper = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            os.close(fd)
+            fd = deeper
+        _require_plain(last)
+        return os.open(last, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def _require_plain(name: str) -> None:
+    if name in ("", ".", ".."):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
+
+
+def ensure_directory_beneath(root: str, relative: str, mode: int) -> tuple[int, list[str]]:
+    """Open the directory ``root/relative``, making what is missing with exactly ``mode``.
+
+    Returns the descriptor and the paths that were made, outermost first. When it fails,
+    what it made is gone again.
+    """
+    made: list[str] = []
+    try:
+        return open_beneath(root, relative, _DIRECTORY), made
+    except FileNotFoundError:
+        pass
+    fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    path = root.rstrip("/")
+    try:
+        for name in relative.split("/"):
+            _require_plain(name)
+            path = f"{path}/{name}"
+            try:
+                os.mkdir(name, mode, dir_fd=fd)
+                made.append(path)
+            except FileExistsError:
+                pass
+            deeper = os.open(name, _DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = deeper
+            if made and made[-1] == path:
+                os.fchmod(fd, mode)  # the daemon's umask is 077
+    except BaseException:
+        os.close(fd)
+        remove_empty(made)
+        raise
+    return fd, made
+
+
+def remove_empty(made: list[str]) -> None:
+    """Remove directories that :func:`ensure_directory_beneath` made, as far as they are empty."""
+    for path in reversed(made):
+        try:
+            os.rmdir(path)
+        except OSError:
+            return
+
+
+def open_in_root(root_fd: int, path: str, flags: int) -> int:
+    """Open ``path`` as a process whose ``/`` is ``root_fd`` would.
+
+    Without openat2 no symlink is followed at all, which is stricter and never looser.
+    """
+    from uvmd.linux import syscalls
+
+    try:
+        return syscalls.openat2(
+            root_fd, path, flags, resolve=syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+        )
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+    return _walk(root_fd, path.strip("/"), flags, 0)
