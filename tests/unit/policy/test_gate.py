@@ -1,11 +1,9 @@
-"""The gate fails closed, and a policy is set once."""
+"""The gate fails closed: questions, latches, metadata, fragments."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,48 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uvmd.api.policy import Decision, Enforcer
+from uvmd.api.testing import POLICY, ScriptedEnforcer
 from uvmd.errors import DeadlineExceeded, Failed, Inconsistent, PolicyDenied, Refused
 from uvmd.policy.gate import Gate
 from uvmd.policy.selection import PolicySettings
 from uvmd.policy.stances import CLOSED
 
-POLICY = base64.b64encode(b"package policy\n").decode()
-DIGEST = hashlib.sha256(b"package policy\n").digest()
-EMPTY_DIGEST = hashlib.sha256(b"").digest()
 
-
-class Scripted(Enforcer):
-    """Answers what it was told to; an exception is raised."""
-
-    def __init__(self, text: str, answer: object = None) -> None:
-        self.text = text
-        self.answer = Decision(True) if answer is None else answer
-        self.asked: list[str] = []
-        self.metadata: dict[str, int] = {}
-        self.closed = False
-
-    def decide(self, point: str, input: Mapping[str, Any]) -> Decision:
-        self.asked.append(point)
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return self.answer  # type: ignore[return-value]
-
-    def snapshot(self) -> object:
-        return dict(self.metadata)
-
-    def restore(self, snapshot: object) -> None:
-        assert isinstance(snapshot, dict)
-        self.metadata = dict(snapshot)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def gate_with(answer: object = None, **more: Any) -> tuple[Gate, Scripted]:
-    made: list[Scripted] = []
+def gate_with(answer: object = True, **more: Any) -> tuple[Gate, ScriptedEnforcer]:
+    """A gate with a policy that gives one answer to everything, and its enforcer."""
+    made: list[ScriptedEnforcer] = []
 
     def make(text: str) -> Enforcer:
-        made.append(Scripted(text, answer))
+        made.append(ScriptedEnforcer(text, otherwise=answer))
         return made[-1]
 
     more.setdefault("selectable", ("open_door", "scripted"))
@@ -104,7 +73,7 @@ def test_a_yes_is_a_decision_whose_allowed_is_true() -> None:
     gate, enforcer = gate_with(Decision(True, extra={"key": 1}))
     assert gate.strict
     assert gate.ask("mount_device", {}).extra == {"key": 1}
-    assert enforcer.asked == ["runtime_logging", "mount_device"]
+    assert enforcer.points == ["runtime_logging", "mount_device"]
 
 
 class Lookalike:
@@ -125,7 +94,7 @@ class Lookalike:
         Decision(True, capabilities=[]),  # type: ignore[arg-type]
         Decision(True, capabilities={"bounding": ["CAP_KILL"]}),
         Decision(True, extra=[]),  # type: ignore[arg-type]
-        True,
+        lambda input: True,
         {"allowed": True},
         "yes",
         Lookalike(),
@@ -189,161 +158,6 @@ def test_capabilities_are_kept_set_by_set(asked: list[str], kept: list[str]) -> 
 def test_an_environment_that_was_not_asked_for_stays_empty() -> None:
     gate, _ = gate_with(Decision(True, env=["LD_PRELOAD=/evil"]))
     assert gate.ask("exec_in_container", {"envList": None}).env == ()
-
-
-# Setting the policy
-
-
-def test_an_empty_policy_leaves_the_door_open_and_cannot_be_set_again() -> None:
-    gate = Gate("deny")
-    gate.set_policy(PolicySettings())
-    assert gate.ask("create_container", {}).allowed
-    assert not gate.strict
-    with pytest.raises(Refused, match="security policy has already been set"):
-        gate.set_policy(PolicySettings("open_door"))
-
-
-def test_a_policy_cannot_be_set_twice() -> None:
-    gate, enforcer = gate_with()
-    with pytest.raises(Refused, match="already been set"):
-        gate.set_policy(PolicySettings())
-    gate.ask("dump_stacks", {})
-    assert enforcer.asked[-1] == "dump_stacks"
-
-
-def test_of_two_policies_prepared_at_once_only_the_first_comes_into_force() -> None:
-    made: list[Scripted] = []
-
-    def make(text: str) -> Enforcer:
-        made.append(Scripted(text))
-        return made[-1]
-
-    gate = Gate(enforcers={"scripted": make}, selectable=["scripted"])
-    settings = PolicySettings("scripted", POLICY)
-    first, second = gate.prepare(settings), gate.prepare(settings)
-    gate.adopt(settings, first)
-    with pytest.raises(Refused, match="already been set"):
-        gate.adopt(settings, second)
-    assert [enforcer.closed for enforcer in made] == [False, True]
-
-
-@pytest.mark.parametrize(
-    ("settings", "text"),
-    [
-        (PolicySettings("open_door", POLICY), "Invalid policy for open-door enforcer"),
-        (PolicySettings("standard", POLICY), 'unknown enforcer: "standard"'),
-        (PolicySettings("", POLICY), 'unknown enforcer: "rego" is not installed'),
-        (PolicySettings("scripted", POLICY), "not among those"),
-        (PolicySettings("", "%%%"), "failed to decode base64 security policy"),
-        (PolicySettings("", POLICY.rstrip("=")[:-1]), "failed to decode base64 security policy"),
-    ],
-)
-def test_a_refused_policy_changes_nothing_and_may_be_tried_again(settings: PolicySettings, text: str) -> None:
-    gate = Gate("deny", enforcers={"scripted": Scripted})
-    with pytest.raises(Refused, match=text):
-        gate.set_policy(settings)
-    with pytest.raises(PolicyDenied):
-        gate.ask("create_container", {})
-    gate.set_policy(PolicySettings())
-    assert gate.ask("create_container", {}).allowed
-
-
-def test_line_breaks_inside_the_base64_are_tolerated_and_kept() -> None:
-    text = POLICY[:4] + "\r\n" + POLICY[4:]
-    gate = Gate(enforcers={"scripted": Scripted}, selectable=["scripted"])
-    gate.set_policy(PolicySettings("scripted", text))
-    assert gate.security_context()["security-policy-base64"] == text
-
-
-def test_an_enforcer_that_hides_its_policy_is_refused_and_closed() -> None:
-    hidden = Scripted("")
-    gate = Gate(enforcers={"scripted": lambda text: hidden}, selectable=["scripted"])
-    with pytest.raises(Refused, match="does not stand for the policy"):
-        gate.set_policy(PolicySettings("scripted", POLICY))
-    assert hidden.closed
-    assert not gate.strict
-
-
-@pytest.mark.parametrize(
-    ("outcome", "text"),
-    [
-        (ValueError("package polici"), "ValueError$"),
-        (Refused("rego compilation failed"), "rego compilation failed"),
-        (object(), "no enforcer"),
-    ],
-)
-def test_an_enforcer_that_cannot_be_made_is_refused(outcome: object, text: str) -> None:
-    def make(policy: str) -> Enforcer:
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome  # type: ignore[return-value]
-
-    gate = Gate(enforcers={"scripted": make}, selectable=["scripted"])
-    with pytest.raises(Refused, match=f"error creating security policy enforcer: .*{text}"):
-        gate.set_policy(PolicySettings("scripted", POLICY))
-    assert gate.ask("create_container", {}).allowed
-
-
-@pytest.mark.parametrize("answer", [Decision(True), Decision(False), RuntimeError("boom")], ids=repr)
-def test_the_policy_decides_whether_the_daemon_may_log(answer: object) -> None:
-    told: list[bool] = []
-    gate, _ = gate_with(answer, set_logging=told.append)
-    allowed = isinstance(answer, Decision) and answer.allowed
-    assert told == [allowed]
-    assert gate.logging_allowed is allowed
-
-
-# Confidential hardware
-
-
-@pytest.mark.parametrize("padding", [0, 16])
-def test_a_policy_that_the_vm_was_launched_for_is_accepted(padding: int) -> None:
-    gate, _ = gate_with(hardware=["tdx"], host_data={"tdx": lambda: DIGEST + bytes(padding)})
-    assert gate.strict
-
-
-@pytest.mark.parametrize(
-    ("launched", "text"),
-    [
-        (hashlib.sha256(b"another").digest(), "doesn't match HostData"),
-        (DIGEST + b"\0" * 15 + b"\1", "doesn't match HostData"),
-        (DIGEST[:-1], "not 32 bytes"),
-        (b"", "not 32 bytes"),
-        (DIGEST.hex(), "not 32 bytes"),
-        (OSError(5, "ioctl"), "cannot be read"),
-    ],
-    ids=repr,
-)
-@pytest.mark.parametrize("policy", [POLICY, ""], ids=["policy", "empty"])
-def test_host_data_fail_closed(launched: object, text: str, policy: str) -> None:
-    def read() -> bytes:
-        if isinstance(launched, Exception):
-            raise launched
-        return launched  # type: ignore[return-value]
-
-    gate = Gate("allow", hardware=["sev"], host_data={"sev": read}, enforcers={"scripted": Scripted})
-    with pytest.raises(Refused, match=text):
-        gate.set_policy(PolicySettings("scripted" if policy else "", policy))
-    with pytest.raises(PolicyDenied):
-        gate.ask("create_container", {})
-
-
-def test_on_hardware_that_no_source_claims_even_the_empty_policy_is_refused() -> None:
-    gate = Gate(hardware=["sev"], host_data={"tdx": lambda: EMPTY_DIGEST})
-    with pytest.raises(Refused, match="no plugin reads the launch data of this VM's sev hardware"):
-        gate.set_policy(PolicySettings())
-
-
-def test_the_empty_policy_is_accepted_where_the_vm_was_launched_for_it() -> None:
-    gate = Gate(hardware=["sev"], host_data={"sev": lambda: EMPTY_DIGEST})
-    gate.set_policy(PolicySettings())
-    assert gate.ask("create_container", {}).allowed
-
-
-def test_every_kind_of_hardware_that_is_there_must_agree() -> None:
-    gate = Gate(hardware=["sev", "tdx"], host_data={"sev": lambda: EMPTY_DIGEST, "tdx": lambda: bytes(48)})
-    with pytest.raises(Refused, match="doesn't match"):
-        gate.set_policy(PolicySettings())
 
 
 # Closing the door, latches
@@ -452,9 +266,26 @@ def test_a_fragment_that_is_none_is_refused(fragment: str, media_type: str, text
         Gate().load_fragment(fragment, media_type)
 
 
+class WithoutFragments(ScriptedEnforcer):
+    load_fragment = Enforcer.load_fragment
+
+
 def test_an_enforcer_that_takes_no_fragments_says_so() -> None:
-    gate, _ = gate_with()
+    gate = Gate(enforcers={"scripted": WithoutFragments}, selectable=["scripted"])
+    gate.set_policy(PolicySettings("scripted", POLICY))
     with pytest.raises(PolicyDenied, match=r"error loading security policy fragment: .*no fragments"):
+        gate.load_fragment("aGVsbG8=", "")
+
+
+@pytest.mark.parametrize("error", [ValueError("SECRET"), SystemExit(1), MemoryError()], ids=repr)
+def test_an_enforcer_that_breaks_over_a_fragment_denies_it(error: BaseException) -> None:
+    gate, enforcer = gate_with()
+
+    def load(fragment: bytes, media_type: str) -> None:
+        raise error
+
+    enforcer.load_fragment = load  # type: ignore[method-assign]
+    with pytest.raises(PolicyDenied, match=f"^error loading .*: {type(error).__name__}$"):
         gate.load_fragment("aGVsbG8=", "")
 
 
@@ -466,76 +297,10 @@ def test_reference_info_is_shown_to_the_containers_to_come_the_newest_wins() -> 
 
 
 def test_containers_see_the_policy_and_the_references_as_received() -> None:
-    gate = Gate(enforcers={"scripted": Scripted}, selectable=["scripted"])
+    gate = Gate(enforcers={"scripted": ScriptedEnforcer}, selectable=["scripted"])
     gate.set_policy(PolicySettings("scripted", POLICY, "uvm", "envelope"))
     assert gate.security_context() == {
         "security-policy-base64": POLICY,
         "reference-info-base64": "uvm",
         "transparent-reference-info-base64": "envelope",
     }
-
-
-# A restarted daemon
-
-
-def restarted(state: Mapping[str, Any], **more: Any) -> Gate:
-    gate = Gate(enforcers={"scripted": Scripted}, selectable=["scripted", "open_door"], **more)
-    gate.resume(state)
-    return gate
-
-
-def test_a_restarted_daemon_knows_the_policy_the_latches_and_the_references() -> None:
-    saved: list[Mapping[str, Any]] = []
-    gate, _ = gate_with(save=saved.append)
-    gate.mark("umount failed")
-    after = restarted(saved[-1])
-    assert after.strict
-    assert after.inconsistent == "umount failed"
-    assert after.security_context() == gate.security_context()
-    with pytest.raises(Refused, match="already been set"):
-        after.set_policy(PolicySettings())
-
-
-def test_a_closed_door_stays_closed_after_a_restart() -> None:
-    saved: list[Mapping[str, Any]] = []
-    gate, _ = gate_with(save=saved.append)
-    gate.close_door("cause")
-    after = restarted(saved[-1])
-    assert after.strict
-    with pytest.raises(PolicyDenied, match="cause"):
-        after.ask("create_container", {})
-
-
-BROKEN = [{}, {"v": 2}, {"v": 1, "settings": None}, {"v": 1, "settings": [1, 2, 3, 4, 5]}]
-
-
-@pytest.mark.parametrize("state", BROKEN)
-def test_a_state_that_cannot_be_read_closes_the_door_of_a_strict_vm(state: Mapping[str, Any]) -> None:
-    gate = restarted(state)
-    assert gate.strict or state.get("settings", 0) is None
-    with pytest.raises(PolicyDenied, match="could not be taken up again"):
-        gate.ask("create_container", {})
-
-
-def test_a_policy_whose_plugin_is_gone_after_a_restart_closes_the_door() -> None:
-    saved: list[Mapping[str, Any]] = []
-    gate_with(save=saved.append)
-    gate = Gate()
-    gate.resume(saved[-1])
-    assert gate.strict
-    with pytest.raises(PolicyDenied, match="could not be taken up again"):
-        gate.ask("create_container", {})
-
-
-def test_a_policy_that_cannot_be_recorded_does_not_come_into_force() -> None:
-    def full(state: Mapping[str, Any]) -> None:
-        raise OSError(28, "No space left on device")
-
-    enforcer = Scripted(POLICY)
-    gate = Gate(enforcers={"scripted": lambda text: enforcer}, selectable=["scripted"], save=full)
-    with pytest.raises(Failed, match="No space left"):
-        gate.set_policy(PolicySettings("scripted", POLICY))
-    assert enforcer.closed
-    assert not gate.strict
-    gate.mark("a latch that cannot be saved is a latch all the same")
-    assert gate.degraded is not None
