@@ -59,7 +59,7 @@ $(READY): .ci/constraints.txt $(OURS:%=%/setup.cfg) | system
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/python tests/support/demo.py
+	@PYTHONPATH=tests $(BIN)/python tests/support/demo.py
 
 lint: $(READY)
 	@echo "ruff"; $(BIN)/ruff check --quiet --config .ci/ruff.toml .
@@ -84,7 +84,7 @@ quick: $(READY)
 	@$(PYTEST) -q -m 'not slow' $(TESTS) $(ARGS)
 
 bench: $(READY)
-	@$(BIN)/python tests/bench/bench.py $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python tests/bench/bench.py $(ARGS)
 
 coverage: $(READY)
 	@$(PYTEST) -q tests/unit $(wildcard plugins/*/tests) --cov --cov-report=term --cov-report=html $(ARGS)

@@ -85,7 +85,8 @@ class Connection:
         self.order: list[int] = []  # message ids in the order of their answers
         self._read_fd, self._write_fd = read_fd, write_fd
         self._buffer = bytearray()
-        self._answers: dict[int, tuple[int, dict[str, Any]]] = {}
+        #: Answers that nobody has asked for yet, by message id.
+        self.answers: dict[int, dict[str, Any]] = {}
         self._ids = itertools.count()
         self.outstanding: dict[int, int] = {}
 
@@ -143,22 +144,22 @@ class Connection:
         asked = self.outstanding.pop(id_)
         assert type_ == 0x20000000 | (asked & 0x0FFFFFFF), f"response type {type_:#x} to {asked:#x}"
         self.order.append(id_)
-        self._answers[id_] = type_, value
+        self.answers[id_] = value
 
     def answer(self, id_: int, timeout_s: float = 30) -> dict[str, Any]:
         """Wait for the answer to a request."""
         deadline = time.monotonic() + timeout_s
-        while id_ not in self._answers:
+        while id_ not in self.answers:
             left = deadline - time.monotonic()
             assert left > 0, f"no answer to request {id_} within {timeout_s} s"
             self.pump(left)
-        return self._answers.pop(id_)[1]
+        return self.answers.pop(id_)
 
     def answered(self, id_: int) -> bool:
         """Whether the answer is there already; takes in what has arrived."""
         while self.pump(0):
             pass
-        return id_ in self._answers
+        return id_ in self.answers
 
     def ask(self, type_: int, body: Any = None, *, timeout_s: float = 30) -> dict[str, Any]:
         """One round trip; whatever the result."""

@@ -17,11 +17,40 @@ from support.daemon import Daemon
 from support.host import NULL_ID, Connection
 
 #: Fields of /proc/PID/status that differ between any two processes.
-VARYING = {
-    "Name", "Pid", "PPid", "Tgid", "Ngid", "NStgid", "NSpid", "NSpgid", "NSsid", "TracerPid", "VmPeak", "VmSize",
-    "VmLck", "VmPin", "VmHWM", "VmRSS", "RssAnon", "RssFile", "RssShmem", "VmData", "VmStk", "VmExe", "VmLib",
-    "VmPTE", "VmSwap", "voluntary_ctxt_switches", "nonvoluntary_ctxt_switches", "SigQ", "State", "FDSize",
-}  # fmt: skip
+VARYING = set(
+    [
+        "Name",
+        "Pid",
+        "PPid",
+        "Tgid",
+        "Ngid",
+        "NStgid",
+        "NSpid",
+        "NSpgid",
+        "NSsid",
+        "TracerPid",
+        "State",
+        "FDSize",
+        "SigQ",
+        "VmPeak",
+        "VmSize",
+        "VmLck",
+        "VmPin",
+        "VmHWM",
+        "VmRSS",
+        "RssAnon",
+        "RssFile",
+        "RssShmem",
+        "VmData",
+        "VmStk",
+        "VmExe",
+        "VmLib",
+        "VmPTE",
+        "VmSwap",
+        "voluntary_ctxt_switches",
+        "nonvoluntary_ctxt_switches",
+    ]
+)
 
 
 def facts(pid: int) -> dict[str, str]:
