@@ -36,10 +36,14 @@ def _refusals(verb: Callable[P, T]) -> Callable[P, T]:
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
-_config = click.option("--config", "path", metavar="FILE", help="The TOML file to read instead of the default one.")
+_config = click.option(
+    "--config", "path", metavar="FILE", help="The TOML file to read instead of the default one."
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 
@@ -85,7 +89,9 @@ def config(path: str | None, as_json: bool) -> None:
         value: Any = getattr(loaded.config, section)
         rows.append((key, getattr(value, name) if dot else value, loaded.sources.get(key, "default")))
     if as_json:
-        click.echo(json.dumps({key: {"value": value, "source": source} for key, value, source in rows}, indent=2))
+        click.echo(
+            json.dumps({key: {"value": value, "source": source} for key, value, source in rows}, indent=2)
+        )
         return
     shown = [(key, json.dumps(value), source) for key, value, source in rows]
     click.echo(_table([("KEY", "VALUE", "FROM"), *shown]))

@@ -29,7 +29,9 @@ class Log:
     """Where log lines go and what they may show."""
 
     format: str = _option("json", "one JSON object a line, or text for people", ("json", "text"))
-    level: str = _option("info", "the least severe level that is logged", ("debug", "info", "warning", "error"))
+    level: str = _option(
+        "info", "the least severe level that is logged", ("debug", "info", "warning", "error")
+    )
     file: str = _option("", "append to this file (made with mode 0600) instead of standard error")
     scrub: bool = _option(True, "hide environment values, arguments and policy bodies")
 
@@ -69,7 +71,9 @@ class Cgroups:
     """The cgroup under which all containers live."""
 
     pods: str = _option("/pods", "root cgroup of all containers")
-    reserve_bytes: int = _option(192 * MIB, "memory kept from containers: limit = total - reserve", at_least=0)
+    reserve_bytes: int = _option(
+        192 * MIB, "memory kept from containers: limit = total - reserve", at_least=0
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,9 @@ class Stdio:
     """Streams of processes."""
 
     drain_grace_s: float = _option(
-        10.0, "seconds of silence after which a dead process's output, held open by another, is closed", at_least=0
+        10.0,
+        "seconds of silence after which a dead process's output, held open by another, is closed",
+        at_least=0,
     )
 
 
@@ -102,7 +108,9 @@ class Plugins:
 class Policy:
     """Which enforcers a host may pick."""
 
-    enforcers: tuple[str, ...] = _option(("open_door", "rego"), "names that a SecurityPolicy message may select")
+    enforcers: tuple[str, ...] = _option(
+        ("open_door", "rego"), "names that a SecurityPolicy message may select"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +160,9 @@ class Option:
         elif want is float and type(value) is int:
             value = float(value)
         if type(value) is not want:
-            raise ConfigError(f"{source}: {self.key} wants {_KINDS[want]}, not {_KINDS.get(type(value), 'that')}")
+            raise ConfigError(
+                f"{source}: {self.key} wants {_KINDS[want]}, not {_KINDS.get(type(value), 'that')}"
+            )
         if self.choices and value not in self.choices:
             raise ConfigError(f"{source}: {self.key} is one of {', '.join(self.choices)}")
         if self.at_least is not None and value < self.at_least:
@@ -180,7 +190,16 @@ _KINDS: dict[type, str] = {
     str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of texts",
     list: "a list", dict: "a table",
 }  # fmt: skip
-_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_TRUTH = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+}
 
 
 def options(section: type = Config, prefix: str = "") -> dict[str, Option]:

@@ -137,7 +137,11 @@ def main() -> None:
     except ConfigError as error:
         print(f"gcs: {error}", file=sys.stderr)
         sys.exit(2)
-    sys.exit(run(flags, notes=[f"-{name} has no effect yet, ignoring" for name in _WITHOUT_EFFECT if name in given]))
+    sys.exit(
+        run(
+            flags, notes=[f"-{name} has no effect yet, ignoring" for name in _WITHOUT_EFFECT if name in given]
+        )
+    )
 
 
 if __name__ == "__main__":

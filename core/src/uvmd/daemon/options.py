@@ -99,7 +99,11 @@ def read_file(path: str, known: Mapping[str, Option]) -> tuple[dict[str, Any], d
         raise ConfigError(f"{path}: plugin holds one table a plugin: [plugin.NAME]")
     sections = {key.partition(".")[0] for key in known if "." in key}
     for name, entry in document.items():
-        entries = {f"{name}.{key}": value for key, value in entry.items()} if isinstance(entry, dict) else {name: entry}
+        entries = (
+            {f"{name}.{key}": value for key, value in entry.items()}
+            if isinstance(entry, dict)
+            else {name: entry}
+        )
         if name in sections and not isinstance(entry, dict):
             raise ConfigError(f"{path}: {name} is a section: [{name}]")
         for key, value in entries.items():
@@ -137,7 +141,13 @@ def help_text() -> str:
             section = head
             lines += ["", f"[{section}]"]
         default = option.default
-        shown = ",".join(default) if isinstance(default, tuple) else str(default).lower() if isinstance(default, bool) else default
+        shown = (
+            ",".join(default)
+            if isinstance(default, tuple)
+            else str(default).lower()
+            if isinstance(default, bool)
+            else default
+        )
         choices = f"; one of {', '.join(option.choices)}" if option.choices else ""
         lines.append(f"  {option.flag} {_METAVARS[type(default)]}".rstrip())
         lines.append(f"      {option.help}{choices}")
@@ -145,7 +155,13 @@ def help_text() -> str:
     return "\n".join(lines) + "\n"
 
 
-_METAVARS: dict[type, str] = {str: "TEXT", int: "N", float: "SECONDS", bool: "[=true|false]", tuple: "A,B,..."}
+_METAVARS: dict[type, str] = {
+    str: "TEXT",
+    int: "N",
+    float: "SECONDS",
+    bool: "[=true|false]",
+    tuple: "A,B,...",
+}
 
 
 def _suggest(name: str, known: Mapping[str, Any]) -> str:

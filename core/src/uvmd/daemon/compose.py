@@ -1,0 +1,171 @@
+"""Puts the rooms together and passes the monitor's news to the one that it concerns."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from uvmd.bridge.server import Bridge, warm
+from uvmd.daemon.config import Config
+from uvmd.errors import ConfigError, Failed
+from uvmd.host.context import HostSettings
+from uvmd.host.core_types import core_types
+from uvmd.host.host import Host
+from uvmd.host.locks import ChangeLock
+from uvmd.host.modify import Modifier
+from uvmd.host.records import Records
+from uvmd.host.table import MountTable
+from uvmd.monitor.link import Link, MonitorState
+from uvmd.observe import logs
+from uvmd.observe.spans import Spans
+from uvmd.policy.gate import Gate
+from uvmd.policy.hardware import find_hardware
+
+log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """All parts of one daemon. Implements the link's events.
+
+    Raises:
+        ConfigError: something in the configuration, the plugins or the machine does not
+            allow a start.
+    """
+
+    def __init__(self, config: Config, link: Link) -> None:
+        self._run_dir = config.paths.run_dir
+        self._claim_run_dir()
+        if config.vm.core_pattern:
+            _write_core_pattern(config.vm.core_pattern)
+        hardware = find_hardware()
+        self.gate = Gate(
+            config.vm.stance,
+            hardware=hardware,
+            selectable=config.policy.enforcers,
+            set_logging=lambda allowed: logs.restore() if allowed else logs.silence(),
+            save=self._save_gate,
+        )
+        if not self.gate.logging_allowed:
+            logs.silence()
+        lock = ChangeLock()
+        self.host = Host(_host_settings(config, bool(hardware)), link, self.gate, lock)
+        try:
+            self.host.setup()
+        except Failed as error:
+            raise ConfigError(str(error)) from error
+        table = MountTable()
+        self._modifier = Modifier(
+            self.gate,
+            lock,
+            table,
+            core_types(self.gate, self.host),
+            self.host,
+            Records(f"{self._run_dir}/devices.json"),
+            self.host.pools.find.submit,
+        )
+        self.host.modifier = self._modifier
+        self.host.serve_property("uvmd.mounts", table.rows)
+        self.spans = Spans()
+        self.bridge = Bridge(self.host, link.send_frame, v4=config.bridge.v4, spans=self.spans)
+        self.stopping: str | None = None
+        self._link = link
+        self._warm = False
+        self.bridge_up, self.bridge_down = self.bridge.bridge_up, self.bridge.bridge_down
+        self.bridge_frame, self.bridge_unsent = self.bridge.bridge_frame, self.bridge.bridge_unsent
+        self.exited, self.drained = self.host.exited, self.host.drained
+
+    def take_up(self, state: MonitorState) -> None:
+        """Go on where an earlier daemon of this VM ended."""
+        saved = self._saved_gate()
+        if saved is not None:
+            self.gate.resume(saved)
+        self._modifier.resume()
+        self.host.recover(state)
+
+    def warm_up(self) -> None:
+        """Load what a request will need, on a thread of its own."""
+        if not self._warm:
+            self._warm = True
+            threading.Thread(target=self._load_all, name="warm-up", daemon=True).start()
+
+    def _load_all(self) -> None:
+        warm()
+        self.host.warm_up()
+
+    def stop(self, reason: str) -> None:
+        """The monitor wants everything to end."""
+        self.stopping = reason
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Ask for the same from a signal handler."""
+        self.stopping = reason
+        self._link.wake()
+
+    def end(self) -> None:
+        """Take all containers down and forget what was kept for a next daemon."""
+        self.host.end_all()
+        for name in ("gate.json", "devices.json"):
+            try:
+                os.unlink(f"{self._run_dir}/{name}")
+            except FileNotFoundError:
+                continue
+
+    # What the gate keeps over a restart
+
+    def _save_gate(self, state: Mapping[str, Any]) -> None:
+        aside = f"{self._run_dir}/gate.json.new"
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            json.dump(state, file)
+        os.rename(aside, f"{self._run_dir}/gate.json")
+
+    def _saved_gate(self) -> dict[str, Any] | None:
+        try:
+            with open(f"{self._run_dir}/gate.json", encoding="utf-8") as file:
+                saved: dict[str, Any] = json.load(file)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            # A policy may have been in force; who forgets it opens the door.
+            self.gate.close_door(f"the policy's state could not be read: {type(error).__name__}")
+            return None
+        return saved
+
+    def _claim_run_dir(self) -> None:
+        """Make the folder ours alone: two daemons with one journal would unwind each other."""
+        try:
+            os.makedirs(self._run_dir, mode=0o700, exist_ok=True)
+            os.chmod(self._run_dir, 0o700)
+            self._claim = os.open(self._run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"paths.run_dir {self._run_dir} is in use by another uvmd") from None
+        except OSError as error:
+            raise ConfigError(f"paths.run_dir {self._run_dir}: {error.strerror}") from error
+
+
+def _host_settings(config: Config, confidential: bool) -> HostSettings:
+    return HostSettings(
+        run_dir=config.paths.run_dir,
+        bundle_roots=config.paths.bundle_roots,
+        runtime=config.runtime.name,
+        runtime_timeout_s=config.runtime.timeout_s,
+        pods_cgroup=config.cgroups.pods,
+        reserve_bytes=config.cgroups.reserve_bytes,
+        drain_grace_s=config.stdio.drain_grace_s,
+        agent=config.vm.agent,
+        sequential=confidential or config.vm.sequential == "always",
+    )
+
+
+def _write_core_pattern(pattern: str) -> None:
+    try:
+        with open("/proc/sys/kernel/core_pattern", "w", encoding="utf-8") as file:
+            file.write(pattern)
+    except OSError as error:
+        raise ConfigError(f"vm.core_pattern: {error.strerror}") from error

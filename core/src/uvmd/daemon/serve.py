@@ -1,0 +1,126 @@
+"""The daemon's life: read the configuration, put the rooms together, serve until told to stop.
+
+Order is start-up time: the monitor is told where to dial before anything heavy is imported,
+so that the host's first frame and our imports meet. What the first request needs and
+Negotiate does not (pydantic, the models) is loaded once Negotiate can be answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from uvmd.daemon.config import Config
+from uvmd.daemon.notify import notify
+from uvmd.daemon.options import load
+from uvmd.errors import ConfigError, UvmdError
+from uvmd.monitor.link import Link, MonitorError
+from uvmd.observe import logs
+from uvmd.transport import parse_transport
+
+if TYPE_CHECKING:
+    from uvmd.daemon.compose import Daemon
+
+log = logging.getLogger(__name__)
+
+MONITOR_FD = "UVMD_MONITOR_FD"
+#: How long the first answer may keep the warm-up waiting.
+WARM_UP_AFTER_S = 0.25
+#: What ends the cleaning up when the monitor asked for it; the monitor itself waits 30 s.
+STOP_LIMIT_S = 25.0
+
+
+def run(flags: Sequence[str], notes: Sequence[str] = ()) -> int:
+    """Serve; return the exit status. ``notes`` are logged as warnings once logging works.
+
+    Status 78 (EX_CONFIG) before the first word to the monitor means that the daemon refuses
+    to start; the monitor then ends with it instead of trying again.
+    """
+    fd = os.environ.get(MONITOR_FD)
+    if fd is None:
+        print("uvmd: the daemon is started by its monitor; type: uvmd serve", file=sys.stderr)
+        return os.EX_USAGE
+    try:
+        config = load(flags, os.environ).config
+        transport = parse_transport(config.transport)
+        logs.setup(
+            format=config.log.format, level=config.log.level, file=config.log.file, scrub=config.log.scrub
+        )
+    except (ConfigError, OSError) as error:
+        print(f"uvmd: {error}", file=sys.stderr)
+        return os.EX_CONFIG
+    os.umask(0o077)
+    for note in notes:
+        log.warning(note)
+    link = Link(socket.socket(fileno=int(fd)))
+    try:
+        return _serve(config, link, transport.bridge, transport.streams)
+    except ConfigError as error:
+        log.error("uvmd refuses to start", extra={"error": str(error)})
+        return os.EX_CONFIG
+    except MonitorError as error:
+        log.critical("the monitor is gone", extra={"error": str(error)})
+        return os.EX_UNAVAILABLE
+
+
+def _serve(config: Config, link: Link, bridge_target: str, stream_target: str) -> int:
+    from uvmd.daemon.compose import Daemon
+
+    daemon = Daemon(config, link)
+    # HELLO is the promise that this start is not a refusal.
+    state = link.hello()
+    link.set_log(config.log.format, config.log.level)
+    link.configure(
+        max_inbound_bytes=config.bridge.max_inbound_bytes, drain_grace_s=config.stdio.drain_grace_s
+    )
+    link.set_stream_base(stream_target)
+    link.open_bridge(bridge_target)
+    daemon.take_up(state)
+    link.events = daemon
+    signal.signal(signal.SIGTERM, lambda number, frame: daemon.ask_to_stop("SIGTERM"))
+    # From a terminal it reaches the monitor as well, which tells us in its own way.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log.info("serving", extra={"transport": config.transport, "daemon_starts": state.daemon_starts})
+    notify("READY=1")
+    timers = daemon.host.timers
+    timers.call_later(WARM_UP_AFTER_S, daemon.warm_up)
+    while daemon.stopping is None:
+        link.poll(timers.run_due())
+    log.info("stopping: all containers are killed and deleted", extra={"reason": daemon.stopping})
+    notify("STOPPING=1")
+    return _end(daemon, link)
+
+
+def _end(daemon: Daemon, link: Link) -> int:
+    """Take everything down while the poll thread goes on serving exits and drains."""
+    done = threading.Event()
+
+    def take_down() -> None:
+        try:
+            daemon.end()
+        except UvmdError as error:
+            log.error("not everything could be taken down", extra={"error": str(error)})
+        finally:
+            done.set()
+            link.wake()
+
+    threading.Thread(target=take_down, name="stop", daemon=True).start()
+    late = False
+
+    def too_late() -> None:
+        nonlocal late
+        late = True
+
+    daemon.host.timers.call_later(STOP_LIMIT_S, too_late)
+    while not done.is_set() and not late:
+        link.poll(daemon.host.timers.run_due())
+    if late:
+        log.error("stopping took too long, the rest is left to the monitor")
+    link.finish(1 if late else 0)
+    return 0
