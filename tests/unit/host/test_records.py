@@ -1,0 +1,69 @@
+"""What core keeps of the plugins' devices."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uvmd.api.resources import MAX_RECORD_BYTES, Claim, Kind
+from uvmd.errors import Failed
+from uvmd.host.records import Records, require_record
+from uvmd.host.table import MountTable
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), plain, max_size=4))
+def test_a_small_object_of_plain_json_is_a_record(record: dict[str, Any]) -> None:
+    if len(json.dumps(record)) > MAX_RECORD_BYTES:
+        with pytest.raises(Failed):
+            require_record(record)
+    else:
+        require_record(record)
+
+
+def test_a_record_that_was_handed_out_is_a_copy() -> None:
+    records, table = Records(), MountTable()
+    records.commit("T", "a", {"v": 1, "list": [1]}, table)
+    handed = records.get("T", "a")
+    assert handed is not None
+    handed["list"].append(2)
+    assert records.get("T", "a") == {"v": 1, "list": [1]}
+
+
+def test_records_and_table_come_back_and_with_them_what_was_begun(tmp_path: Path) -> None:
+    path, table = str(tmp_path / "devices.json"), MountTable()
+    records = Records(path)
+    assert records.load(table) == []
+    table.change([Claim("/a", "dev", Kind.READ_ONLY)], strict=False)
+    records.begin("T", "a", "Add T a")
+    records.commit("T", "a", {"v": 1}, table)
+    records.begin("T", "b", "Add T b")
+    records.begin("T", "c", "Add T c")
+    records.abort("T", "b", table)
+    after, restored = Records(path), MountTable()
+    assert after.load(restored) == ["Add T c"]
+    assert after.get("T", "a") == {"v": 1}
+    assert restored.rows() == table.rows()
+
+
+def test_a_commit_that_cannot_be_written_leaves_the_old_record(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    records, table = Records(str(folder / "devices.json")), MountTable()
+    records.commit("T", "a", {"v": 1}, table)
+    (folder / "devices.json").unlink()
+    folder.rmdir()
+    with pytest.raises(Failed, match="cannot be recorded"):
+        records.commit("T", "a", {"v": 2}, table)
+    assert records.get("T", "a") == {"v": 1}
+    records.abort("T", "a", table)  # only logs
