@@ -11,11 +11,18 @@ from collections.abc import Callable
 
 from uvmd.errors import UvmdError, WaitTimeout
 from uvmd.host.containers import Container, State
-from uvmd.host.context import Context
+from uvmd.host.journal import Journal
+from uvmd.host.parts import Slots
 from uvmd.host.processes import Done, Kind, Process, Waiter, exit_code_of
+from uvmd.host.registry import Registry
 from uvmd.host.requests import NO_TIMEOUT_MS, ContainerExit
+from uvmd.host.timers import Timers
+from uvmd.linux.cgroups import Cgroups
 
 log = logging.getLogger(__name__)
+
+# Shown as 4294967295, the reference's -1 for a process that it could not wait for (9.5).
+UNKNOWN_STATUS = 0xFFFFFFFF
 
 Listener = Callable[[ContainerExit], None]
 
@@ -23,8 +30,14 @@ Listener = Callable[[ContainerExit], None]
 class Exits:
     """Takes the monitor's news, tells waiters and listeners, and lets go of what is over."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(
+        self, registry: Registry, journal: Journal, slots: Slots, cgroups: Cgroups, timers: Timers
+    ) -> None:
+        self._registry = registry
+        self._journal = journal
+        self._slots = slots
+        self._cgroups = cgroups
+        self._timers = timers
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
@@ -33,7 +46,7 @@ class Exits:
 
     def exited(self, slot: int, pid: int, status: int) -> None:
         """A slot's process was reaped."""
-        process = self._context.registry.by_slot(slot)
+        process = self._registry.by_slot(slot)
         if process is None:
             log.debug("exit of a slot without a record", extra={"slot": slot, "pid": pid})
             return
@@ -44,19 +57,26 @@ class Exits:
 
     def drained(self, slot: int) -> None:
         """All relays of a slot are done."""
-        process = self._context.registry.by_slot(slot)
+        process = self._registry.by_slot(slot)
         if process is not None:
             process.drained = True
             self._settle(process)
 
     def settle(self, process: Process) -> None:
-        """Look at a process again whose container has just been created."""
+        """Look at a process again whose news came when nobody could be told."""
+        self._settle(process)
+
+    def give_up(self, process: Process) -> None:
+        """Take a process for ended whose streams do not drain, or whose end nobody will learn."""
+        if process.status is None:
+            process.status = UNKNOWN_STATUS
+        process.drained = True
         self._settle(process)
 
     def wait(self, container_id: str, pid: int, timeout_ms: int, done: Done) -> None:
         """Call ``done`` with the exit code, or with an error; see ``Host.wait``."""
         try:
-            process = self._context.registry.process(container_id, pid)
+            process = self._registry.process(container_id, pid)
         except UvmdError as error:
             done(error)
             return
@@ -70,7 +90,7 @@ class Exits:
             return
         waiter = Waiter(done)
         if timeout_ms != NO_TIMEOUT_MS:
-            waiter.timer = self._context.timers.call_later(
+            waiter.timer = self._timers.call_later(
                 timeout_ms / 1000, lambda: self._time_is_up(process, waiter)
             )
         process.waiters.add(waiter)
@@ -87,7 +107,7 @@ class Exits:
         if container is None or container.owns_pid_namespace or not container.cgroup:
             return
         try:
-            self._context.cgroups.kill(container.cgroup)
+            self._cgroups.kill(container.cgroup)
         except OSError as error:
             log.error(
                 "processes of a finished container could not be killed, ignoring",
@@ -103,7 +123,7 @@ class Exits:
             if container is None or container.state is State.CREATING:
                 return
             process.exit_code = exit_code_of(process.status)
-            if self._context.registry.advance(container, State.TERMINATED):
+            if self._registry.advance(container, State.TERMINATED):
                 self._save(container)
             self._notify(container)
         else:
@@ -140,24 +160,23 @@ class Exits:
             return
         if not process.delivered and not self._orphaned(process):
             return
-        registry = self._context.registry
-        if registry.by_slot(process.slot) is not process:
+        if self._registry.by_slot(process.slot) is not process:
             return
-        registry.forget(process)
-        self._context.slots.release(process.slot)
+        self._registry.forget(process)
+        self._slots.release(process.slot)
         if process.kind is Kind.EXTERNAL:
-            self._context.journal.remove_external(process.slot)
+            self._journal.remove_external(process.slot)
 
     def _orphaned(self, process: Process) -> bool:
-        return process.kind is Kind.EXEC and self._context.registry.find(process.container_id) is None
+        return process.kind is Kind.EXEC and self._registry.find(process.container_id) is None
 
     def _container(self, process: Process) -> Container | None:
-        container = self._context.registry.find(process.container_id)
+        container = self._registry.find(process.container_id)
         return container if container is not None and container.init is process else None
 
     def _save(self, container: Container) -> None:
         try:
-            self._context.journal.save(container)
+            self._journal.save(container)
         except OSError as error:
             log.error(
                 "journal could not be written, ignoring",

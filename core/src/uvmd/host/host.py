@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from uvmd.errors import Failed, Refused, UvmdError
 from uvmd.host import power, recovery
 from uvmd.host.containers import Container, State
-from uvmd.host.context import Context, HostSettings, Lock, Policy, Slots
+from uvmd.host.context import Context
 from uvmd.host.exits import Exits
 from uvmd.host.journal import Journal
 from uvmd.host.operations import (
@@ -30,6 +30,7 @@ from uvmd.host.operations import (
     stacks,
     start,
 )
+from uvmd.host.parts import HostSettings, Link, Lock, MonitorState, Policy
 from uvmd.host.pods import Pods
 from uvmd.host.pools import Pools
 from uvmd.host.processes import Done
@@ -81,7 +82,7 @@ class Host:
     ``modifier`` is set by the composition before the first request: it needs the host itself.
     """
 
-    def __init__(self, settings: HostSettings, link: Slots, gate: Policy, lock: Lock) -> None:
+    def __init__(self, settings: HostSettings, link: Link, gate: Policy, lock: Lock) -> None:
         for name in ("", "/containers", "/console"):
             os.makedirs(settings.run_dir + name, mode=0o700, exist_ok=True)
         mounts = proc.mounts()
@@ -90,6 +91,10 @@ class Host:
         self.pools = Pools()
         self.timers = Timers(link.wake)
         self.modifier: Modify | None = None
+        registry, journal = Registry(), Journal(settings.run_dir)
+        cgroups = cgroup_setup.cgroups_of(mounts)
+        self._link = link
+        self._exits = Exits(registry, journal, link, cgroups, self.timers)
         self._context = Context(
             settings=settings,
             slots=link,
@@ -103,13 +108,13 @@ class Host:
             ),
             gate=gate,
             lock=lock,
-            registry=Registry(),
-            journal=Journal(settings.run_dir),
-            cgroups=cgroup_setup.cgroups_of(mounts),
+            registry=registry,
+            journal=journal,
+            cgroups=cgroups,
             timers=self.timers,
+            exits=self._exits,
         )
-        self._exits = Exits(self._context)
-        self._pods = Pods(self._context.cgroups, settings.pods_cgroup, settings.reserve_bytes)
+        self._pods = Pods(cgroups, settings.pods_cgroup, settings.reserve_bytes)
         self.containers = ContainerView(self._context.registry)
         self._sources: dict[str, Callable[[], Any]] = {
             "uvmd.ps": lambda: properties.list_containers(self._context)
@@ -127,9 +132,10 @@ class Host:
         self._pods.setup()
         self._pods.keep_fresh(self.timers)
 
-    def recover(self, state: recovery.MonitorState) -> None:
+    def recover(self, state: MonitorState) -> None:
         """Take up what an earlier daemon left. On the poll thread, before the bridge is opened."""
-        for container in recovery.recover(self._context, self._exits, state):
+        state = recovery.wait_for_calls(state, self._link.hello)
+        for container in recovery.recover(self._context, state):
             self.pools.work.submit(recovery.finish_delete, self._context, container)
 
     def warm_up(self) -> None:
@@ -139,7 +145,10 @@ class Host:
 
     def end_all(self) -> None:
         """Kill and delete every container; for a daemon that takes them along. Blocks."""
-        for container in self._context.registry.containers():
+        containers = self._context.registry.containers()
+        for container in containers:
+            start.kill_init(self._context, container.init)  # all at once, then one by one
+        for container in containers:
             try:
                 for error in delete.take_down(self._context, container):
                     log.warning(
@@ -179,7 +188,6 @@ class Host:
         """See ``operations.create``."""
         create.create(
             self._context,
-            self._exits,
             container_id,
             bundle_path=bundle,
             scratch=scratch,

@@ -10,22 +10,24 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterable
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from uvmd.errors import UvmdError
 from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
-from uvmd.host.exits import Exits
+from uvmd.host.exits import UNKNOWN_STATUS
 from uvmd.host.journal import Entry, read_container, read_process
 from uvmd.host.operations import delete, runtime_undo
+from uvmd.host.parts import MonitorState
 from uvmd.host.processes import Process
 from uvmd.linux import paths, proc
 
 log = logging.getLogger(__name__)
 
-# What the reference answers when it could not wait for a process (spec containers.md 9.5).
-_UNKNOWN_EXIT = 0xFFFFFFFF
+# A runtime call that the earlier daemon left under way: most take a few milliseconds.
+_CALLS_S = 2.0
 
 
 class SlotState(Protocol):
@@ -41,14 +43,20 @@ class SlotState(Protocol):
     def drained(self) -> bool: ...
 
 
-class MonitorState(Protocol):
-    """The monitor's answer to HELLO."""
+def wait_for_calls(state: MonitorState, ask_again: Callable[[], MonitorState]) -> MonitorState:
+    """Return the monitor's state once no call of a runtime that makes a process is under way.
 
-    @property
-    def slots(self) -> Iterable[Any]: ...
+    Such a call shows as a slot without a process. One that was opened and not used looks the
+    same, so this does not wait for long.
+    """
+    deadline = time.monotonic() + _CALLS_S
+    while any(not slot.pid for slot in state.slots) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        state = ask_again()
+    return state
 
 
-def recover(ctx: Context, exits: Exits, state: MonitorState) -> list[Container]:
+def recover(ctx: Context, state: MonitorState) -> list[Container]:
     """Rebuild the registry. Runs on the poll thread before the bridge is opened.
 
     Returns the containers whose removal was under way, for :func:`finish_delete`; that waits
@@ -67,6 +75,8 @@ def recover(ctx: Context, exits: Exits, state: MonitorState) -> list[Container]:
             continue
         if container.state is State.CREATING:
             _unwind(ctx, container)
+            if container.init is not None:
+                claimed.add(container.init.slot)
             continue
         settled += _take_up(ctx, container, execs, slots, claimed)
         if entry["doing"] == "deleting":
@@ -76,7 +86,7 @@ def recover(ctx: Context, exits: Exits, state: MonitorState) -> list[Container]:
     for slot in slots.keys() - claimed:
         _drop_slot(ctx, slot)
     for process in settled:
-        exits.settle(process)
+        ctx.exits.settle(process)
     return unfinished
 
 
@@ -142,7 +152,7 @@ def _adopt(ctx: Context, process: Process, slots: dict[int, SlotState], claimed:
             os.kill(process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    process.status, process.drained = _UNKNOWN_EXIT, True
+    process.status, process.drained = UNKNOWN_STATUS, True
 
 
 def _ask_whether_started(ctx: Context, container: Container) -> None:

@@ -15,7 +15,6 @@ from uvmd.api.transaction import Undo, transaction
 from uvmd.errors import Failed, Refused
 from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
-from uvmd.host.exits import Exits
 from uvmd.host.operations import asking, bundle, places, runtime_undo
 from uvmd.host.processes import Kind, Process
 from uvmd.host.requests import check_new_id
@@ -31,7 +30,6 @@ log = logging.getLogger(__name__)
 
 def create(
     ctx: Context,
-    exits: Exits,
     container_id: str,
     *,
     bundle_path: str,
@@ -67,7 +65,7 @@ def create(
             ctx.journal.save(container)
     init = container.init
     if init is not None and init.over:  # its news came while nobody could be told
-        ctx.timers.post(lambda: exits.settle(init))
+        ctx.timers.post(lambda: ctx.exits.settle(init))
 
 
 def _refuse_pods(spec: Spec) -> None:

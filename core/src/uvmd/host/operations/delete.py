@@ -88,6 +88,9 @@ def _end_init(ctx: Context, container: Container) -> None:
         pass  # gone, and draining
     if not ctx.registry.wait_terminated(container, ctx.settings.drain_grace_s + _KILL_S):
         log.warning("container did not end in time, ignoring", extra={"container": container.id})
+        # Those who wait for it, and for news of it, must not wait for ever.
+        ctx.timers.post(lambda: ctx.exits.give_up(init))
+        ctx.registry.wait_terminated(container, _KILL_S)
 
 
 def delete_in_runtime(ctx: Context, container: Container) -> None:

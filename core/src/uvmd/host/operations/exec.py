@@ -103,11 +103,11 @@ def _start(
         ctx.registry.expect(process)
         undo.callback(ctx.registry.forget, process, step="forget the process")
         console = ""
+        undo.callback(ctx.slots.release, slot, step="release the slot")
         # Without any stream the monitor gives /dev/null and needs no slot before.
         if process.terminal or any(port is not None for port in request.ports):
             console = ctx.console_socket(slot) if process.terminal else ""
             ctx.slots.open_slot(slot, terminal=process.terminal, console_socket=console, label=container.id)
-            undo.callback(ctx.slots.release, slot, step="release the slot")
             ctx.slots.connect(slot, request.ports, discard=not stdio)
         undo.callback(_kill, ctx, slot, step="kill the process")
         pid = ctx.runtime.exec(container.id, file, slot=slot, console_socket=console)

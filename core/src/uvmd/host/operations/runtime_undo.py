@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import logging
-import signal
 import time
 
 from uvmd.errors import UvmdError
 from uvmd.host.containers import Container
 from uvmd.host.context import Context
+from uvmd.host.operations.start import kill_init
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +26,7 @@ def destroy(ctx: Context, container: Container) -> None:
     Raises:
         UvmdError, OSError: something is left behind.
     """
-    if container.init is not None:
-        try:
-            ctx.slots.kill(container.init.slot, signal.SIGKILL)
-        except OSError:
-            pass  # no process, or gone already
+    kill_init(ctx, container.init)
     failure: UvmdError | None = None
     if ctx.runtime.program is not None:
         try:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+from types import FrameType
+from typing import Final
 
 from uvmd.host.context import Context
+from uvmd.observe.stacks import Place
+
+_MAX_PLACES: Final = 64
 
 
 def dump_stacks(ctx: Context) -> str:
@@ -20,15 +26,21 @@ def dump_stacks(ctx: Context) -> str:
 
 
 def format_stacks() -> str:
-    """Describe every thread: name, what it is for, innermost call last. No values of variables."""
-    import traceback
+    """Describe every thread: its name, and where it is, innermost call last. No values."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    stacks = [
+        f"thread {names.get(ident, 'of nobody')} ({ident:#x})\n"
+        + "\n".join(f"  {place}" for place in _places(frame))
+        for ident, frame in sorted(sys._current_frames().items())
+    ]
+    return f"{len(stacks)} threads\n\n" + "\n\n".join(stacks) + "\n"
 
-    names = {thread.ident: thread for thread in threading.enumerate()}
-    parts = []
-    for ident, frame in sorted(sys._current_frames().items()):
-        thread = names.get(ident)
-        name = "unknown thread" if thread is None else thread.name
-        kind = "" if thread is None or not thread.daemon else ", daemon"
-        lines = "".join(traceback.format_stack(frame))
-        parts.append(f"Thread {name} ({ident:#x}{kind}):\n{lines}")
-    return f"{len(parts)} threads\n\n" + "\n".join(parts)
+
+def _places(frame: FrameType | None) -> list[Place]:
+    places: list[Place] = []
+    while frame is not None and len(places) < _MAX_PLACES:
+        code = frame.f_code
+        module = frame.f_globals.get("__name__", "?")
+        places.append(Place(module, code.co_name, os.path.basename(code.co_filename), frame.f_lineno))
+        frame = frame.f_back
+    return places[::-1]

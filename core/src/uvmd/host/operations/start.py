@@ -32,7 +32,7 @@ def start(ctx: Context, container_id: str, request: ExecuteRequest) -> int:
         try:
             ctx.runtime.start(container_id)
         except BaseException:
-            _kill(ctx, init)
+            kill_init(ctx, init)
             raise
         if ctx.registry.advance(container, State.RUNNING):
             ctx.journal.save(container)
@@ -54,8 +54,11 @@ def _connect(ctx: Context, container: Container, init: Process, request: Execute
             os.close(tee)
 
 
-def _kill(ctx: Context, init: Process) -> None:
+def kill_init(ctx: Context, init: Process | None) -> None:
+    """Kill an init, if there is one and it lives."""
+    if init is None:
+        return
     try:
         ctx.slots.kill(init.slot, signal.SIGKILL)
     except OSError:
-        pass  # the failed start has ended it
+        pass  # gone already
