@@ -13,6 +13,8 @@ from uvmd.host.timers import Timers
 from uvmd.linux.cgroups import Cgroups
 from uvmd.oci.runtime import OciRuntime
 
+__all__ = ["Context", "HostSettings"]
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
