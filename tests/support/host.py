@@ -238,6 +238,7 @@ class Connection:
                 asked[f"CreateStd{name}Pipe"] = True
                 ports[f"Std{name}"] = port
                 streams[name] = Input(listener) if name == "In" else Output(listener, **of_output)
+                self.host.streams.append(streams[name])
         settings = {"ProcessParameters": json.dumps(asked), "VsockStdioRelaySettings": ports}
         try:
             pid = self.call(EXECUTE, container_id, Settings=settings)["ProcessId"]
@@ -309,6 +310,8 @@ class Host:
         self.path = folder / "host"
         self.bundles = bundles
         self._ports = itertools.count(0x40000001)
+        #: Every stream of every process, closed with the host: tests need not care.
+        self.streams: list[Input | Output] = []
         self._listener = listen(self.path)
 
     @property
@@ -361,3 +364,5 @@ class Host:
 
     def close(self) -> None:
         self._listener.close()
+        for stream in self.streams:
+            stream.abandon()

@@ -162,5 +162,9 @@ class Output:
         # Wakes the thread that waits in accept; once accepted, the listener is closed.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        if self.connection is not None:
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
+        self.close()
         self._failure = None

@@ -228,7 +228,7 @@ def old_schema(major: int, minor: int) -> dict[str, Any]:
         ),
         case(MODIFY, modify("ContainerConstraints", "Update", UNKNOWN, Settings=None), "INVALID_JSON"),
         case(MODIFY, modify("ContainerConstraints", "Update", UNKNOWN, Settings=[]), "INVALID_JSON"),
-        case(MODIFY, modify("PodCgroupMemoryLimit", "Update", UNKNOWN), "E_FAIL", row("modify.wrong-target")),
+        case(MODIFY, modify("PodCgroupMemoryLimit", "Update", UNKNOWN), "SYSTEM_NOT_FOUND"),
         case(MODIFY, modify("SecurityPolicy", "Add"), "INVALID_JSON"),
         case(DELETE, body(), "SYSTEM_NOT_FOUND", row("delete.unknown-container")),
         case(EXECUTE, body(**parameters("{}")), "SYSTEM_NOT_FOUND", row("execute.unknown-container")),
