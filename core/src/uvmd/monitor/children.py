@@ -17,12 +17,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
-
-    from uvmd.monitor.log import Log
 else:
     import _signal as signal
 
 _PID_FILE_BYTES = 32
+_MAX_PID = 4_194_304
 _READ_BYTES = 65_536
 
 
@@ -98,11 +97,11 @@ class Children:
 
     def __init__(
         self,
-        log: Log,
+        on_failure: Callable[[BaseException], None],
         on_exited: Callable[[Slot, int], None],
         on_daemon_exited: Callable[[int], None],
     ) -> None:
-        self._log = log
+        self._on_failure = on_failure
         self._on_exited = on_exited
         self._on_daemon_exited = on_daemon_exited
         self._runs: dict[int, Run] = {}
@@ -143,7 +142,7 @@ class Children:
             if pid in self._runs:
                 finished.append((self._runs.pop(pid), status))
             elif pid in self._slots:
-                self._on_exited(self._slots.pop(pid), status)
+                self._tell_exited(self._slots.pop(pid), status)
             elif pid == self.daemon_pid:
                 self.daemon_pid, daemon_status = 0, status
             elif self._adopting:
@@ -171,17 +170,26 @@ class Children:
                 run.slot.take_master()
                 if run.pid_file:
                     pid = self._adopt(run.slot, run.pid_file)
-            except (OSError, ValueError) as error:
-                failure = error if isinstance(error, OSError) else OSError(errno.EPROTO, str(error))
+            except OSError as error:
+                failure = error
+            except Exception as error:
+                failure = OSError(errno.EPROTO, str(error))
         run.done(run, status, failure, pid)
         if pid and run.slot is not None and pid in self._strays:
             self._slots.pop(pid, None)
-            self._on_exited(run.slot, self._strays.pop(pid))
+            self._tell_exited(run.slot, self._strays.pop(pid))
+
+    def _tell_exited(self, slot: Slot, status: int) -> None:
+        # One slot's trouble must not lose the statuses behind it in the batch.
+        try:
+            self._on_exited(slot, status)
+        except Exception as error:
+            self._on_failure(error)
 
     def _adopt(self, slot: Slot, pid_file: bytes) -> int:
         with open(pid_file, "rb", buffering=0) as file:
             text = file.read(_PID_FILE_BYTES).strip()
-        if not text.isdigit() or int(text) < 2:
+        if not text.isdigit() or not 1 < int(text) <= _MAX_PID:
             raise ValueError("the pid file does not hold a pid")
         pid = int(text)
         if pid in self._slots or pid in self._runs or pid == self.daemon_pid or slot.pid:

@@ -40,7 +40,7 @@ class Monitor:
         self._loop = Loop(self._failed)
         self._tools = Tools(self._loop, self._log)
         self._spawner = Spawner()
-        self._children = Children(self._log, self._exited, self._daemon_exited)
+        self._children = Children(self._failed, self._exited, self._daemon_exited)
         self._bridge = Bridge(self._loop, self._log, self)
         self._launcher = Launcher(self._tools, self._spawner, self._children, self._drained)
         self._requests = Requests(self._tools, self._log, self._bridge, self._launcher, self._finish)
@@ -56,6 +56,7 @@ class Monitor:
             on_refused=self._end,
         )
         self._stop_reason = ""
+        self._finished = False
         self._ending = False
         self._status = 0
 
@@ -124,10 +125,11 @@ class Monitor:
     def _daemon_lost(self) -> None:
         """Nobody can answer the host now; it dials anew when the next daemon asks for it."""
         self._launcher.daemon_gone()
-        self._bridge.shut("the daemon is gone")
+        if not self._finished:
+            self._bridge.shut("the daemon is gone")
 
     def _daemon_exited(self, status: int) -> None:
-        if self._ending:
+        if self._finished or self._ending:
             return
         if self._stop_reason:
             self._log.error("the daemon has ended while stopping, killing what is left", status=status)
@@ -185,10 +187,9 @@ class Monitor:
             self._end(1)
 
     def _finish(self, status: int) -> None:
-        if self._bridge.flushed or self._ending:
-            self._end(status)
-            return
-        # The last answers are still on their way to the host.
+        self._finished = True
+        self._supervisor.restart = False
+        # The last answers may still be on their way to the host.
         until = self._loop.now() + _LAST_FRAMES_S
 
         def look() -> None:
@@ -256,6 +257,7 @@ def prepare_process() -> None:
     os.close(fd)
     os.umask(0o022)
     os.chdir("/")
+    _sys.return_large_blocks()
     _sys.become_subreaper()
 
 

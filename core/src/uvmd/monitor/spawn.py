@@ -14,6 +14,8 @@ import fcntl
 import os
 import resource
 
+from uvmd.monitor._sys import PosixSpawn
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
@@ -21,16 +23,16 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # the module around it costs the monitor 0.7 MiB of enums
 
-_ALL_SIGNALS = sorted(set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, 32, 33})
-_SERVICE_MANAGER_NAMES = ("NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_", "UVMD_MONITOR_FD")
+_SERVICE_MANAGER_NAMES = (b"NOTIFY_SOCKET", b"LISTEN_", b"WATCHDOG_", b"UVMD_MONITOR_FD")
 _MANY_DESCRIPTORS = 65_536
+# The C library keeps these for itself and Python refuses to name them; nobody sets them.
+_UNTOUCHABLE = {signal.SIGKILL, signal.SIGSTOP, 32, 33}
 
 
 def clean_environment(env: Sequence[bytes]) -> dict[bytes, bytes]:
     """Return K=V entries as a mapping, without what a service manager meant for us alone."""
-    pairs = (entry.partition(b"=") for entry in env)
-    hidden = tuple(name.encode() for name in _SERVICE_MANAGER_NAMES)
-    return {name: value for name, equals, value in pairs if name and equals and not name.startswith(hidden)}
+    kept = exact_environment(env).items()
+    return {name: value for name, value in kept if not name.startswith(_SERVICE_MANAGER_NAMES)}
 
 
 def exact_environment(env: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -44,13 +46,14 @@ class Spawner:
 
     def __init__(self) -> None:
         self.devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._spawn = PosixSpawn()
         self._oom_score = _read_oom_score()
         # Each process takes up to eight descriptors of ours, and the usual soft limit is
         # 1024. Children must see the original one, so it is put back around each spawn.
         self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._raised = max(self._soft, min(self._hard, _MANY_DESCRIPTORS))
-        if self._hard == resource.RLIM_INFINITY:
-            self._raised = max(self._soft, _MANY_DESCRIPTORS)
+        unlimited = self._hard == resource.RLIM_INFINITY
+        most = _MANY_DESCRIPTORS if unlimited else min(self._hard, _MANY_DESCRIPTORS)
+        self._raised = max(self._soft, most)
         self._set_limit(self._raised)
 
     def spawn(
@@ -77,52 +80,16 @@ class Spawner:
         if not argv or not argv[0]:
             raise OSError(errno.EINVAL, "no program to run")
         sources, lifted = _lift((*stdio, *fds))
+        self._before_spawn(protected)
         try:
             if cgroups:
                 return self._fork(argv, env, sources, cwd, terminal, cgroups)
-            return self._posix_spawn(argv, env, sources, cwd, terminal, protected)
+            where = b"" if cwd == b"/" else cwd
+            return self._spawn.spawn(argv[0], argv, env, sources, cwd=where, terminal=terminal)
         finally:
+            self._after_spawn(protected)
             for fd in lifted:
                 os.close(fd)
-
-    def _posix_spawn(
-        self,
-        argv: Sequence[bytes],
-        env: Mapping[bytes, bytes],
-        sources: Sequence[int],
-        cwd: bytes,
-        terminal: bytes,
-        protected: bool,
-    ) -> int:
-        actions: list[tuple[int, int, int] | tuple[int, int, bytes, int, int]] = []
-        targets = list(enumerate(sources))
-        if terminal:
-            # A session leader without a terminal that opens one gets it as its own.
-            actions.append((os.POSIX_SPAWN_OPEN, 0, terminal, os.O_RDWR, 0))
-            actions += [(os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
-            targets = targets[3:]
-        actions += [(os.POSIX_SPAWN_DUP2, source, target) for target, source in targets]
-        call = os.posix_spawn if b"/" in argv[0] else os.posix_spawnp
-        group = {"setsid": True} if terminal else {"setpgroup": 0}
-        if cwd != b"/":
-            os.chdir(cwd)
-        try:
-            self._before_spawn(protected)
-            try:
-                return call(
-                    argv[0],
-                    list(argv),
-                    dict(env),
-                    file_actions=actions,
-                    setsigmask=(),
-                    setsigdef=_ALL_SIGNALS,
-                    **group,
-                )
-            finally:
-                self._after_spawn(protected)
-        finally:
-            if cwd != b"/":
-                os.chdir(b"/")
 
     def _fork(
         self,
@@ -135,13 +102,9 @@ class Spawner:
     ) -> int:
         failed, report = os.pipe()
         try:
-            self._before_spawn(False)
-            try:
-                pid = os.fork()
-            finally:
-                self._after_spawn(False)
+            pid = os.fork()
             if pid == 0:
-                _become(argv, env, sources, cwd, terminal, cgroups, report, self._soft, self._hard)
+                _become(argv, env, sources, cwd, terminal, cgroups, report)
             os.close(report)
             report = -1
             # Ends at the child's exec; until then it only joins, duplicates and executes.
@@ -153,7 +116,7 @@ class Spawner:
         if reason:
             os.waitpid(pid, 0)
             code = int.from_bytes(reason, "little")
-            raise OSError(code, f"{os.strerror(code)}: {os.fsdecode(argv[0])}")
+            raise OSError(code, f"{os.fsdecode(argv[0])}: {os.strerror(code)}")
         return pid
 
     def _before_spawn(self, protected: bool) -> None:
@@ -180,17 +143,16 @@ def _become(
     terminal: bytes,
     cgroups: Sequence[bytes],
     report: int,
-    soft: int,
-    hard: int,
 ) -> None:
     """Turn the forked child into the program; never returns."""
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for cgroup in cgroups:
             procs = os.open(cgroup + b"/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
             os.write(procs, b"0")
             os.close(procs)
         os.chdir(cwd)
+        # Clear of the numbers that are about to be written over.
+        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, len(sources))
         if terminal:
             os.setsid()
             slave = os.open(terminal, os.O_RDWR)
@@ -200,7 +162,7 @@ def _become(
         for target, source in enumerate(sources):
             os.dup2(source, target)
         signal.set_wakeup_fd(-1)
-        for number in _ALL_SIGNALS:
+        for number in set(range(1, signal.NSIG)) - _UNTOUCHABLE:
             signal.signal(number, signal.SIG_DFL)
         (os.execve if b"/" in argv[0] else os.execvpe)(argv[0], list(argv), dict(env))
     except OSError as error:
@@ -212,7 +174,8 @@ def _become(
 def _lift(fds: Sequence[int]) -> tuple[list[int], list[int]]:
     """Return the descriptors, none of them in the range into which they will be duplicated.
 
-    Duplicating one after the other would otherwise overwrite a source not yet used.
+    Duplicating one after the other would otherwise overwrite a source not yet used. The
+    second list is what the caller closes.
     """
     lifted = []
     sources = []

@@ -117,7 +117,7 @@ class Supervisor:
 
     def _lost(self, reason: str) -> None:
         # Without its link it is of no use, whether it knows or not.
-        self._log.error("the link to the daemon has ended", reason=reason)
+        (self._log.error if self.restart else self._log.info)("the link has ended", reason=reason)
         self.channel = None
         self.kill()
         self._on_lost()

@@ -1,0 +1,238 @@
+"""The bridge connection of a real monitor."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from support.live_monitor import LiveMonitor, StandIn, read_exactly
+
+pytestmark = pytest.mark.system
+
+
+def frame(body: bytes, number: int = 1) -> bytes:
+    return struct.pack("<IIQ", 0x10100101, 16 + len(body), number) + body
+
+
+def bridge_of(monitor: LiveMonitor, daemon: StandIn) -> socket.socket:
+    with monitor.listen() as listener:
+        daemon.link.open_bridge(f"unix:{monitor.host}")
+        return monitor.accept(listener)
+
+
+def test_frames_of_every_size_cross_both_ways_unchanged(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    host = bridge_of(monitor, daemon)
+    daemon.events.wait_for("up", 1)
+    for size in (0, 1, 300, 61_000, 61_440, 70_000, 3_000_000):
+        sent = frame(random.Random(size).randbytes(size))
+        host.sendall(sent)
+        assert daemon.events.wait_for("frame", 1)[2] == sent
+        daemon.link.send_frame(1, sent)
+        assert read_exactly(host, len(sent)) == sent
+
+
+def test_frames_split_and_joined_arrive_one_by_one(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    host = bridge_of(monitor, daemon)
+    sent = [frame(bytes([number]) * (number * 37), number) for number in range(40)]
+    stream = b"".join(sent)
+    for at in range(0, len(stream), 1009):
+        host.sendall(stream[at : at + 1009])
+    for one in sent:
+        assert daemon.events.wait_for("frame", 1)[2] == one
+
+
+@pytest.mark.parametrize("size", [0, 15, 16 * 1024 * 1024 + 1, 0xFFFFFFFF])
+def test_an_impossible_size_closes_the_connection_and_a_new_one_is_made(
+    monitor: LiveMonitor, size: int
+) -> None:
+    daemon = monitor.start()
+    with monitor.listen() as listener:
+        daemon.link.open_bridge(f"unix:{monitor.host}")
+        host = monitor.accept(listener)
+        host.sendall(struct.pack("<IIQ", 0x10100101, size, 0))
+        assert host.recv(1) == b""
+        assert f"frame of {size} bytes" in daemon.events.wait_for("down", 1)[2]
+        monitor.accept(listener)
+        daemon.events.wait_for("up", 2)
+
+
+def test_the_largest_inbound_frame_can_be_set(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    daemon.link.configure(max_inbound_bytes=100)
+    host = bridge_of(monitor, daemon)
+    host.sendall(frame(b"x" * 84))
+    daemon.events.wait_for("frame", 1)
+    host.sendall(frame(b"x" * 85))
+    daemon.events.wait_for("down", 1)
+
+
+def test_the_bridge_dials_until_somebody_listens(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    daemon.link.open_bridge(f"unix:{monitor.host}")
+    daemon.link.run(["sleep", "0.25"], env={}, deadline_s=5)
+    monitor.accept(monitor.listen())
+    daemon.events.wait_for("up", 1)
+    assert monitor.log.read_text().count("cannot connect") == 1
+
+
+def test_frames_not_wholly_written_come_back_in_order_before_down(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    host = bridge_of(monitor, daemon)
+    daemon.events.wait_for("up", 1)
+    sent = [frame(bytes([number]) * 60_000, number) for number in range(30)]
+    for one in sent:
+        daemon.link.send_frame(1, one)
+    daemon.link.run(["true"], env={}, deadline_s=5)
+    assert read_exactly(host, 16) == sent[0][:16]
+    host.close()
+    daemon.events.wait_for("down", 1)
+    events = daemon.events.all()
+    unsent = [event[1] for event in events if event[0] == "unsent"]
+    assert unsent, "thirty large frames cannot all fit into a socket buffer"
+    assert unsent == sent[-len(unsent) :]
+
+
+def test_a_frame_for_a_connection_that_is_gone_comes_back(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    with monitor.listen() as listener:
+        daemon.link.open_bridge(f"unix:{monitor.host}")
+        monitor.accept(listener).close()
+        daemon.events.wait_for("down", 1)
+        monitor.accept(listener)
+        daemon.events.wait_for("up", 2)
+        daemon.link.send_frame(1, frame(b"late"))
+        daemon.events.wait_for("unsent", frame(b"late"))
+
+
+def test_the_daemon_can_close_a_connection_but_not_its_successor(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    with monitor.listen() as listener:
+        daemon.link.open_bridge(f"unix:{monitor.host}")
+        first = monitor.accept(listener)
+        daemon.events.wait_for("up", 1)
+        daemon.link.close_bridge(1)
+        assert first.recv(1) == b""
+        second = monitor.accept(listener)
+        daemon.events.wait_for("up", 2)
+        daemon.link.close_bridge(1)
+        second.sendall(frame(b"still here"))
+        daemon.events.wait_for("frame", 2)
+
+
+def test_a_host_that_does_not_read_is_not_read_either(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    host = bridge_of(monitor, daemon)
+    daemon.events.wait_for("up", 1)
+    answer = frame(b"a" * 60_000)
+    for _ in range(100):
+        daemon.link.send_frame(1, answer)
+    daemon.link.run(["true"], env={}, deadline_s=5)
+    host.setblocking(False)
+    sent = 0
+    with pytest.raises(BlockingIOError):
+        while sent < 64 * 1024 * 1024:
+            sent += host.send(frame(b"q" * 60_000)[sent % 60_016 :])
+    assert sent < 2 * 1024 * 1024
+    host.settimeout(15)
+    for _ in range(100):
+        assert read_exactly(host, len(answer)) == answer
+    daemon.events.wait_for("frame", 1)
+
+
+def test_what_waits_for_the_daemon_is_bounded(monitor: LiveMonitor) -> None:
+    daemon = monitor.next_daemon()
+    daemon.link.hello()  # and then it never polls
+    with monitor.listen() as listener:
+        daemon.link.open_bridge(f"unix:{monitor.host}")
+        host = monitor.accept(listener)
+    host.setblocking(False)
+    big = frame(b"q" * 4_000_000)
+    sent = 0
+    stalled = 0
+    while sent < 512 * 1024 * 1024 and stalled < 20:
+        try:
+            sent += host.send(memoryview(big)[sent % len(big) :])
+            stalled = 0
+        except BlockingIOError:
+            stalled += 1
+            time.sleep(0.02)
+    assert 60 * 1024 * 1024 < sent < 90 * 1024 * 1024
+
+
+def test_stdio_carries_the_bridge_and_its_end_of_file_stops(tmp_path: Path) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with LiveMonitor(tmp_path, **pipes) as monitor:
+        daemon = monitor.start()
+        daemon.link.open_bridge("stdio")
+        daemon.events.wait_for("up", 1)
+        stdin, stdout = monitor.process.stdin, monitor.process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        sent = frame(b"over stdin")
+        stdin.write(sent)
+        stdin.flush()
+        assert daemon.events.wait_for("frame", 1)[2] == sent
+        daemon.link.send_frame(1, sent)
+        assert stdout.read(len(sent)) == sent
+        stdin.close()
+        daemon.events.wait_for("down", 1)
+        assert daemon.events.wait_for("stop")[1] == "end of file"
+        daemon.link.finish(0)
+        daemon.exit(0)
+        assert monitor.wait() == 0
+        assert stdout.read() == b""
+        stdout.close()
+
+
+def test_stdio_may_be_a_regular_file(tmp_path: Path) -> None:
+    frames = [frame(b"x" * 70_000, number) for number in range(3)]
+    (tmp_path / "in").write_bytes(b"".join(frames))
+    with open(tmp_path / "in", "rb") as source, open(tmp_path / "out", "wb") as sink:
+        with LiveMonitor(tmp_path, stdin=source, stdout=sink) as monitor:
+            daemon = monitor.start()
+            daemon.link.open_bridge("stdio")
+            for one in frames:
+                assert daemon.events.wait_for("frame", 1)[2] == one
+            daemon.events.wait_for("stop", "end of file")
+            daemon.link.finish(0)
+            daemon.exit(0)
+            assert monitor.wait() == 0
+
+
+def test_answers_still_under_way_reach_the_host_before_the_end(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    host = bridge_of(monitor, daemon)
+    daemon.events.wait_for("up", 1)
+    sent = [frame(b"y" * 60_000, number) for number in range(8)]
+    for one in sent:
+        daemon.link.send_frame(1, one)
+    daemon.link.finish(0)
+    daemon.exit(0)
+    for one in sent:
+        assert read_exactly(host, len(one)) == one
+    assert monitor.wait() == 0
+
+
+def test_after_the_daemons_death_the_next_one_gets_a_new_connection(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    with monitor.listen() as listener:
+        daemon.link.open_bridge(f"unix:{monitor.host}")
+        first = monitor.accept(listener)
+        daemon.events.wait_for("up", 1)
+        os.kill(daemon.pid, signal.SIGKILL)
+        assert first.recv(1) == b""
+        again = monitor.next_daemon()
+        assert again.greet().daemon_starts == 2
+        again.link.open_bridge(f"unix:{monitor.host}")
+        monitor.accept(listener)
+        again.events.wait_for("up", 2)
