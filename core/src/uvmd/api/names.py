@@ -39,6 +39,36 @@ EXEMPT: Mapping[str, str] = {
 #: The one point that a third party's type asks.
 MODIFY_RESOURCE = "modify_resource"
 
+#: Every enforcement point there is on Linux: those of the reference and ours.
+POINTS = frozenset(
+    (
+        "create_container",
+        "dump_stacks",
+        "exec_external",
+        "exec_in_container",
+        "get_properties",
+        "host_network",
+        "load_fragment",
+        "load_transparency_trust_list",
+        MODIFY_RESOURCE,
+        "mount_blockdev",
+        "mount_device",
+        "mount_overlay",
+        "plan9_mount",
+        "plan9_unmount",
+        "runtime_logging",
+        "rw_mount_device",
+        "rw_unmount_device",
+        "scratch_mount",
+        "scratch_unmount",
+        "shutdown_container",
+        "signal_container_process",
+        "unmount_blockdev",
+        "unmount_device",
+        "unmount_overlay",
+    )
+)
+
 
 def is_protocol_name(name: str) -> bool:
     """Tell whether only the protocol may use a name like this: it has no domain."""

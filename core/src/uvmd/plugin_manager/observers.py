@@ -1,0 +1,104 @@
+"""Plugins that are told what happened: a bounded queue and a thread for each.
+
+An observer can be slow, hang or raise: the request that it hears about never notices.
+What finds the queue full is counted and dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+LIMIT = 1024
+
+
+class Observer:
+    """One plugin's function behind its queue. The thread starts with the first event."""
+
+    def __init__(self, name: str, function: Callable[..., object], limit: int = LIMIT) -> None:
+        self.name = name
+        self.dropped = 0
+        self._function = function
+        self._limit = limit
+        self._queue: deque[dict[str, Any]] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def tell(self, arguments: dict[str, Any]) -> None:
+        """Queue one call; never blocks and never raises."""
+        with self._changed:
+            if self._stopping:
+                return
+            if len(self._queue) >= self._limit:
+                self.dropped += 1
+                return
+            self._queue.append(arguments)
+            if self._thread is None:
+                thread = threading.Thread(target=self._serve, name=f"observer-{self.name}", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    self._queue.pop()
+                    self.dropped += 1
+                    return
+                self._thread = thread
+            self._changed.notify()
+
+    def stop(self, timeout_s: float) -> None:
+        """Take no more, and wait until what is queued was told or the time is up."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _serve(self) -> None:
+        failed = False
+        while True:
+            with self._changed:
+                while not self._queue:
+                    if self._stopping:
+                        return
+                    self._changed.wait()
+                arguments = self._queue.popleft()
+            try:
+                self._function(**arguments)
+            except Exception as error:
+                # Once: an observer that fails at every event must not fill the log.
+                if not failed:
+                    failed = True
+                    extra = {"plugin": self.name, "error": type(error).__name__}
+                    log.warning("an observer failed, ignoring", extra=extra)
+            del arguments
+
+
+class Observers:
+    """The observers of one kind of event; the events are told under ``argument``."""
+
+    def __init__(self, observers: Sequence[Observer], argument: str) -> None:
+        self._observers = tuple(observers)
+        self._argument = argument
+
+    def __bool__(self) -> bool:
+        """Whether anyone listens; lets the teller save the work of making an event."""
+        return bool(self._observers)
+
+    def tell(self, event: object) -> None:
+        """Tell all of them, some time soon."""
+        for observer in self._observers:
+            observer.tell({self._argument: event})
+
+    def dropped(self) -> dict[str, int]:
+        """How many events each has lost because it was slow, by plugin."""
+        return {observer.name: observer.dropped for observer in self._observers}
+
+    def stop(self, timeout_s: float = 1.0) -> None:
+        """End their threads."""
+        for observer in self._observers:
+            observer.stop(timeout_s)
