@@ -29,6 +29,8 @@ else:
 STOP_S = 30.0
 
 _END_S = 2.0
+_KILLED_S = 0.5
+_LOOK_S = 0.01
 _LAST_FRAMES_S = 1.0
 
 
@@ -190,15 +192,13 @@ class Monitor:
         self._finished = True
         self._supervisor.restart = False
         # The last answers may still be on their way to the host.
-        until = self._loop.now() + _LAST_FRAMES_S
+        self._await_last_frames(status, self._loop.now() + _LAST_FRAMES_S)
 
-        def look() -> None:
-            if self._bridge.flushed or self._loop.now() >= until:
-                self._end(status)
-            else:
-                self._loop.call_later(0.01, look)
-
-        look()
+    def _await_last_frames(self, status: int, until: float) -> None:
+        if self._bridge.flushed or self._loop.now() >= until:
+            self._end(status)
+        else:
+            self._loop.call_later(_LOOK_S, lambda: self._await_last_frames(status, until))
 
     def _kill_all(self) -> None:
         kill_left_over(self._launcher.slots, only_external=False)
@@ -213,22 +213,23 @@ class Monitor:
         self._supervisor.restart = False
         self._children.kill_runs()
         kill_left_over(self._launcher.slots, only_external=True)
-        until = self._loop.now() + _END_S
+        now = self._loop.now()
+        self._await_end(now + _END_S, now + _END_S + _KILLED_S)
 
-        def look() -> None:
-            self._children.reap()
-            left = self._supervisor.alive or any(
-                slot.external and slot.pid and slot.status is None for slot in self._launcher.slots.values()
-            )
-            if left and self._loop.now() < until:
-                self._loop.call_later(0.01, look)
-                return
-            self._supervisor.kill()
-            self._bridge.shut("the monitor ends")
-            self._log.info("the monitor ends", status=status)
-            self._loop.stop()
-
-        look()
+    def _await_end(self, patience: float, until: float) -> None:
+        self._children.reap()
+        now = self._loop.now()
+        left = self._supervisor.alive or any(
+            slot.external and slot.pid and slot.status is None for slot in self._launcher.slots.values()
+        )
+        if left and now < until:
+            if now >= patience:
+                self._supervisor.kill()
+            self._loop.call_later(_LOOK_S, lambda: self._await_end(patience, until))
+            return
+        self._bridge.shut("the monitor ends")
+        self._log.info("the monitor ends", status=self._status)
+        self._loop.stop()
 
     def _failed(self, error: BaseException) -> None:
         where = error.__traceback__
