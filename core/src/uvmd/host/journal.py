@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from uvmd.host.containers import Container, State
 from uvmd.host.processes import Kind, Process
+from uvmd.linux.files import write_all
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +35,17 @@ class Journal:
         self._lock = threading.Lock()
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
 
-    def save(self, container: Container, doing: str = "") -> None:
-        """Write a container as it is now; ``doing`` is ``deleting`` while it is taken down."""
+    def save(self, container: Container, *, state: State | None = None, doing: str = "") -> None:
+        """Write a container as it is now, or as it is about to be when ``state`` is given.
+
+        ``doing`` is ``deleting`` while it is taken down.
+        """
         # Under the lock from reading the record to the rename: a later state must not be
         # overwritten by an earlier one of another thread.
         with self._lock:
-            self._write(container.id, container_entry(container, doing))
+            self._write(
+                container.id, container_entry(container, container.state if state is None else state, doing)
+            )
 
     def save_external(self, process: Process) -> None:
         """Write an external process."""
@@ -82,10 +88,7 @@ class Journal:
         path = f"{self._directory}/{name}.json"
         aside = f"{self._directory}/{name}.new"
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, json.dumps(entry, separators=(",", ":")).encode())
-        finally:
-            os.close(fd)
+        write_all(fd, json.dumps(entry, separators=(",", ":")).encode())
         os.rename(aside, path)
 
     def _unlink(self, name: str) -> None:
@@ -96,13 +99,13 @@ class Journal:
                 pass
 
 
-def container_entry(container: Container, doing: str) -> Entry:
+def container_entry(container: Container, state: State, doing: str) -> Entry:
     """Return what of a container is recorded."""
     return {
         "version": VERSION,
         "id": container.id,
         "activity_id": container.activity_id,
-        "state": container.state.name.lower(),
+        "state": state.name.lower(),
         "doing": doing,
         "bundle": container.bundle,
         "scratch": container.scratch,

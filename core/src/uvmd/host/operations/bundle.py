@@ -11,6 +11,7 @@ from uvmd.host.containers import Container
 from uvmd.host.context import Context
 from uvmd.host.operations.places import root_above
 from uvmd.linux import paths
+from uvmd.linux.files import write_all
 from uvmd.linux.trees import remove_tree
 from uvmd.oci.spec import Spec
 
@@ -79,6 +80,6 @@ def _write_config(bundle_fd: int, bundle: str, spec: Spec, undo: Undo) -> None:
         os.rename(name, f"{name}.before", src_dir_fd=bundle_fd, dst_dir_fd=bundle_fd)
         undo.callback(os.rename, f"{bundle}/{name}.before", f"{bundle}/{name}", step="put config.json back")
         fd = os.open(name, flags, 0o600, dir_fd=bundle_fd)
-    with open(fd, "wb", buffering=0) as file:
-        text = json.dumps(spec, ensure_ascii=False, separators=(",", ":")) + "\n"
-        file.write(text.encode("utf-8", "replace"))
+    write_all(
+        fd, (json.dumps(spec, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "replace")
+    )

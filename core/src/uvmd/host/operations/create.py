@@ -62,7 +62,6 @@ def create(
             shaped = _plan(ctx, container, document)
             _apply(ctx, container, shaped, undo)
             ctx.registry.advance(container, State.CREATED)
-            ctx.journal.save(container)
     init = container.init
     if init is not None and init.over:  # its news came while nobody could be told
         ctx.timers.post(lambda: ctx.exits.settle(init))
@@ -156,5 +155,7 @@ def _apply(ctx: Context, container: Container, spec: Spec, undo: Undo) -> None:
         undo.callback(runtime_undo.destroy, ctx, container, step="delete what the runtime made")
         init.pid = ctx.runtime.create(container.id, container.bundle, slot=slot, console_socket=console)
         init.start_time = proc.start_time(init.pid)
+        # Before anybody can see the container: from then on it is not undone any more.
+        ctx.journal.save(container, state=State.CREATED)
     except OSError as error:
         raise Failed(f"create {container.id}: {error.filename or 'monitor'}: {error.strerror}") from error

@@ -16,6 +16,7 @@ from uvmd.host.processes import Kind, Process
 from uvmd.host.requests import ExecuteRequest
 from uvmd.linux import proc
 from uvmd.linux.accounts import Accounts, read_accounts
+from uvmd.linux.files import write_all
 from uvmd.oci.shape import narrow, users
 from uvmd.oci.spec import read_process
 
@@ -120,8 +121,7 @@ def _start(
 
 def _write_document(path: str, document: dict[str, Any]) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb", buffering=0) as file:
-        file.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
+    write_all(fd, json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
 
 
 def _kill(ctx: Context, slot: int) -> None:
