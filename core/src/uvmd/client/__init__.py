@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from uvmd.client.address import Address, default_address, parse_address
 from uvmd.client.client import Client, Notification
-from uvmd.client.connect import connect
 from uvmd.client.connection import Connection, Pending
+from uvmd.client.connector import connect
 from uvmd.client.errors import (
     AddressError,
     BadResponse,

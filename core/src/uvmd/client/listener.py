@@ -10,6 +10,7 @@ import fcntl
 import os
 import select
 import socket
+import stat
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -21,6 +22,7 @@ from uvmd.client.errors import AddressError, ConnectTimeout
 PATIENCE_S = 1.0
 # flock(2) cannot wait with a deadline, and an alarm would belong to the program, not to us.
 _LOCK_PAUSE_S = 0.05
+_SHARING = "one connection at a time; `uvmctl host` holds it for all commands"
 
 
 class Listener:
@@ -62,9 +64,11 @@ class Listener:
         patience_s = PATIENCE_S if timeout_s is None else min(PATIENCE_S, timeout_s)
         if not _readable(sock, patience_s):
             if self._on_wait is not None:
-                self._on_wait(self._waiting())
+                self._on_wait(f"waiting for uvmd to connect to {self.address} ({self._hint})")
             if not _readable(sock, None if timeout_s is None else timeout_s - patience_s):
-                raise ConnectTimeout(f"{self._waiting()}: nothing came in {timeout_s:g} s")
+                raise ConnectTimeout(
+                    f"no uvmd connected to {self.address} within {timeout_s:g} s ({self._hint})"
+                )
         connection, _ = sock.accept()
         return connection
 
@@ -91,9 +95,9 @@ class Listener:
     ) -> None:
         self.close()
 
-    def _waiting(self) -> str:
-        hint = self.address.serve_hint
-        return f"waiting for uvmd to connect to {self.address} (start it with: uvmd serve --transport {hint})"
+    @property
+    def _hint(self) -> str:
+        return f"start it with: uvmd serve --transport {self.address.serve_hint}"
 
 
 class _Turn:
@@ -108,9 +112,9 @@ class _Turn:
         while not self._try():
             waited = time.monotonic() - began
             if waited >= timeout_s:
-                raise ConnectTimeout(f"{self._busy(address)}: still so after {timeout_s:g} s")
+                raise ConnectTimeout(f"{self._holder()} kept {address} for {timeout_s:g} s ({_SHARING})")
             if waited >= PATIENCE_S and not announced and on_wait is not None:
-                on_wait(self._busy(address))
+                on_wait(f"waiting for {self._holder()} to leave {address} ({_SHARING})")
                 announced = True
             time.sleep(_LOCK_PAUSE_S)
 
@@ -142,16 +146,12 @@ class _Turn:
         os.close(fd)
         return False
 
-    def _busy(self, address: Address) -> str:
+    def _holder(self) -> str:
         try:
             with open(self._path, encoding="ascii", errors="replace") as file:
-                holder = f"process {int(file.readline(32))}"
+                return f"process {int(file.readline(32))}"
         except (OSError, ValueError):
-            holder = "another process"
-        return (
-            f"waiting for {holder} to leave {address} (one connection at a time; "
-            "`uvmctl host` holds it and lets commands share it)"
-        )
+            return "another process"
 
 
 def _same_file(fd: int, path: str) -> bool:
@@ -162,9 +162,13 @@ def _same_file(fd: int, path: str) -> bool:
 
 
 def _remove_stale_socket(path: str) -> None:
-    """Remove what a killed command left; anything but a socket stays and is an error."""
-    if not os.path.lexists(path):
+    """Remove what a killed command left; anything but a dead socket stays and is an error."""
+    try:
+        mode = os.stat(path, follow_symlinks=False).st_mode
+    except FileNotFoundError:
         return
+    if not stat.S_ISSOCK(mode):
+        raise AddressError(f"{path} is in the way and is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
         try:
             probe.connect(path)
@@ -172,7 +176,7 @@ def _remove_stale_socket(path: str) -> None:
             unlink_quietly(path)
             return
         except OSError as error:
-            raise AddressError(f"{path} is in the way and is no socket: {error.strerror}") from error
+            raise AddressError(f"cannot tell who listens on {path}: {error.strerror}") from error
     raise AddressError(f"another program listens on {path}")
 
 

@@ -196,6 +196,18 @@ def parse_volume(text: str) -> Mount:
     return Mount(parts[0], parts[1], options)
 
 
+def parse_annotation(text: str) -> tuple[str, str]:
+    """Turn ``KEY=VALUE`` into its parts.
+
+    Raises:
+        SpecError: there is no key or no ``=``.
+    """
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise SpecError(f"annotation {text!r}: expected KEY=VALUE")
+    return key, value
+
+
 def _check(container_id: str, options: ContainerOptions) -> None:
     bundle = bundle_path(container_id)
     rootfs = os.path.normpath(options.rootfs)

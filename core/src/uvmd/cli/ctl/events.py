@@ -1,0 +1,45 @@
+"""``uvmctl events``."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import click
+
+from uvmd.bridge.identifiers import CONTAINER_NOTIFICATION
+from uvmd.cli.ctl.settings import Settings, common, pass_settings
+from uvmd.client import Notification
+
+
+@click.command("events")
+@click.option("-n", "--count", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
+@common()
+@pass_settings
+def events_verb(settings: Settings, count: int | None) -> None:
+    """Print the daemon's notifications as they come, until Ctrl-C.
+
+    A container's end is one of UnexpectedExit (it ended by itself), GracefulExit (after a
+    SIGTERM from us) and ForcedExit (after a SIGKILL). Run it beside `uvmctl host`, or no
+    other command can work meanwhile.
+
+    \b
+      uvmctl events
+      uvmctl events --json | jq .ContainerId
+    """
+    with settings.connect(events=True) as client:
+        seen = 0
+        while count is None or seen < count:
+            notification = client.notification()
+            if notification is not None:
+                click.echo(_line(notification, settings.json))
+                seen += 1
+
+
+def _line(notification: Notification, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(dict(notification.body), ensure_ascii=False)
+    now = datetime.now().astimezone().isoformat(timespec="milliseconds")
+    if notification.type == CONTAINER_NOTIFICATION:
+        return f"{now}  {notification.event:<15}  {notification.container_id}"
+    return f"{now}  {json.dumps(dict(notification.body), ensure_ascii=False)}"
