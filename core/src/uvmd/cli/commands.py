@@ -95,8 +95,8 @@ def config(path: str | None, as_json: bool) -> None:
         return
     shown = [(key, json.dumps(value), source) for key, value, source in rows]
     click.echo(_table([("KEY", "VALUE", "FROM"), *shown]))
-    for name, section in loaded.config.plugin.items():
-        click.echo(f"plugin.{name}: {', '.join(section) or 'empty'}")
+    for plugin, keys in loaded.config.plugin.items():
+        click.echo(f"plugin.{plugin}: {', '.join(keys) or 'empty'}")
 
 
 @uvmd.command()
@@ -140,9 +140,9 @@ def check(path: str | None) -> None:
 @_refusals
 def schema(path: str | None, name: str | None) -> None:
     """Print JSON Schema for every message, resource type and config section, or for NAME."""
-    from uvmd import plugin_manager
+    from uvmd.cli.schemas import all_schemas
 
-    schemas = plugin_manager.schemas(_load(path).config)
+    schemas = all_schemas(_load(path).config)
     if name is not None and name not in schemas:
         raise ConfigError(f"no schema named {name}; there are: {', '.join(sorted(schemas))}")
     click.echo(json.dumps(schemas if name is None else schemas[name], indent=2))

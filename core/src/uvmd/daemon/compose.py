@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from uvmd import plugin_manager
 from uvmd.bridge.server import Bridge, warm
 from uvmd.daemon.config import Config
 from uvmd.errors import ConfigError, Failed
@@ -22,9 +23,10 @@ from uvmd.host.records import Records
 from uvmd.host.table import MountTable
 from uvmd.monitor.link import Link, MonitorState
 from uvmd.observe import logs
-from uvmd.observe.spans import Spans
+from uvmd.observe.spans import Span, Spans
 from uvmd.policy.gate import Gate
 from uvmd.policy.hardware import find_hardware
+from uvmd.transport import Dialer
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +44,15 @@ class Daemon:
         self._claim_run_dir()
         if config.vm.core_pattern:
             _write_core_pattern(config.vm.core_pattern)
+        self.plugins = plugin_manager.load(config)
+        _refuse_unserved(self.plugins)
         hardware = find_hardware()
         self.gate = Gate(
             config.vm.stance,
             hardware=hardware,
+            enforcers=self.plugins.factories("enforcers"),
             selectable=config.policy.enforcers,
+            host_data=self.plugins.factories("host_data_sources"),
             set_logging=lambda allowed: logs.restore() if allowed else logs.silence(),
             save=self._save_gate,
         )
@@ -63,15 +69,21 @@ class Daemon:
             self.gate,
             lock,
             table,
-            core_types(self.gate, self.host),
+            {**core_types(self.gate, self.host), **self.plugins.resource_types},
             self.host,
             Records(f"{self._run_dir}/devices.json"),
             self.host.pools.find.submit,
         )
         self.host.modifier = self._modifier
         self.host.serve_property("uvmd.mounts", table.rows)
-        self.spans = Spans()
-        self.bridge = Bridge(self.host, link.send_frame, v4=config.bridge.v4, spans=self.spans)
+        if self.plugins.count:
+            from uvmd.daemon.environment import Runner, find_platform, states_in
+
+            self.plugins.connect(find_platform(), Dialer(link), Runner(link), states_in(self._run_dir))
+        spans = Spans()
+        if self.plugins.spans:
+            spans.add_listener(self._tell_span)
+        self.bridge = Bridge(self.host, link.send_frame, v4=config.bridge.v4, spans=spans)
         self.stopping: str | None = None
         self._link = link
         self._warm = False
@@ -115,6 +127,17 @@ class Daemon:
             except FileNotFoundError:
                 continue
 
+    def _tell_span(self, span: Span) -> None:
+        from uvmd.api.containers import Span as ToldSpan
+
+        facts: dict[str, str | int | float | bool] = {
+            "container": span.container_id,
+            "message_type": span.message_type,
+        }
+        end_ns = span.started_ns + span.duration_ns
+        ids = span.trace_id, span.span_id, span.parent_id
+        self.plugins.spans.tell(ToldSpan(span.name, *ids, span.started_ns, end_ns, span.error, facts))
+
     # What the gate keeps over a restart
 
     def _save_gate(self, state: Mapping[str, Any]) -> None:
@@ -147,6 +170,17 @@ class Daemon:
             raise ConfigError(f"paths.run_dir {self._run_dir} is in use by another uvmd") from None
         except OSError as error:
             raise ConfigError(f"paths.run_dir {self._run_dir}: {error.strerror}") from error
+
+
+def _refuse_unserved(plugins: plugin_manager.Plugins) -> None:
+    """Refuse what the contract has and this release does not serve yet.
+
+    Raises:
+        ConfigError: a plugin that relies on it would be loaded and do nothing.
+    """
+    for hook in ("container_shapers", "container_network", "services"):
+        for name in plugins.names(hook):
+            raise ConfigError(f"a plugin declares {name} under {hook}, which this version does not serve yet")
 
 
 def _host_settings(config: Config, confidential: bool) -> HostSettings:
