@@ -27,7 +27,12 @@ def test_a_real_hosts_command_line_is_understood() -> None:
 
 def test_without_v4_no_message_is_registered_and_the_log_is_text_at_debug() -> None:
     seen = config()
-    assert (seen.bridge.v4, seen.log.format, seen.log.level, seen.vm.stance) == (False, "text", "debug", "allow")
+    assert (seen.bridge.v4, seen.log.format, seen.log.level, seen.vm.stance) == (
+        False,
+        "text",
+        "debug",
+        "allow",
+    )
 
 
 def test_use_inouterr_is_the_stdio_transport_and_otherwise_the_environment_decides() -> None:

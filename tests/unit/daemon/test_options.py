@@ -34,13 +34,24 @@ def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
 
 
 def test_a_flag_takes_its_value_after_a_space_or_an_equals_sign_and_a_switch_stands_alone() -> None:
-    config = load(["--log-level=debug", "--runtime-name", "runc", "--vm-agent", "--log-scrub=false"], {}).config
-    assert (config.log.level, config.runtime.name, config.vm.agent, config.log.scrub) == ("debug", "runc", True, False)
+    config = load(
+        ["--log-level=debug", "--runtime-name", "runc", "--vm-agent", "--log-scrub=false"], {}
+    ).config
+    assert (config.log.level, config.runtime.name, config.vm.agent, config.log.scrub) == (
+        "debug",
+        "runc",
+        True,
+        False,
+    )
 
 
 def test_lists_and_numbers_are_read_from_text() -> None:
     config = load(["--plugins-deny=a, b", "--runtime-timeout-s=2", "--cgroups-reserve-bytes=7"], {}).config
-    assert (config.plugins.deny, config.runtime.timeout_s, config.cgroups.reserve_bytes) == (("a", "b"), 2.0, 7)
+    assert (config.plugins.deny, config.runtime.timeout_s, config.cgroups.reserve_bytes) == (
+        ("a", "b"),
+        2.0,
+        7,
+    )
 
 
 def test_a_plugins_section_is_kept_for_the_plugin_to_judge(tmp_path: Path) -> None:

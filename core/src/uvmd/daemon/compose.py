@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import logging
-import os
 import threading
-from collections.abc import Mapping
-from typing import Any
 
 from uvmd import plugin_manager
 from uvmd.bridge.server import Bridge, warm
 from uvmd.daemon.config import Config
+from uvmd.daemon.run_dir import RunDir
 from uvmd.errors import ConfigError, Failed
 from uvmd.host.context import HostSettings
 from uvmd.host.core_types import core_types
@@ -28,8 +23,6 @@ from uvmd.policy.gate import Gate
 from uvmd.policy.hardware import find_hardware
 from uvmd.transport import Dialer
 
-log = logging.getLogger(__name__)
-
 
 class Daemon:
     """All parts of one daemon. Implements the link's events.
@@ -40,8 +33,7 @@ class Daemon:
     """
 
     def __init__(self, config: Config, link: Link) -> None:
-        self._run_dir = config.paths.run_dir
-        self._claim_run_dir()
+        self._run_dir = RunDir(config.paths.run_dir)
         if config.vm.core_pattern:
             _write_core_pattern(config.vm.core_pattern)
         self.plugins = plugin_manager.load(config)
@@ -54,7 +46,7 @@ class Daemon:
             selectable=config.policy.enforcers,
             host_data=self.plugins.factories("host_data_sources"),
             set_logging=lambda allowed: logs.restore() if allowed else logs.silence(),
-            save=self._save_gate,
+            save=self._run_dir.save_gate,
         )
         if not self.gate.logging_allowed:
             logs.silence()
@@ -71,7 +63,7 @@ class Daemon:
             table,
             {**core_types(self.gate, self.host), **self.plugins.resource_types},
             self.host,
-            Records(f"{self._run_dir}/devices.json"),
+            Records(f"{self._run_dir.path}/devices.json"),
             self.host.pools.find.submit,
         )
         self.host.modifier = self._modifier
@@ -79,7 +71,7 @@ class Daemon:
         if self.plugins.count:
             from uvmd.daemon.environment import Runner, find_platform, states_in
 
-            self.plugins.connect(find_platform(), Dialer(link), Runner(link), states_in(self._run_dir))
+            self.plugins.connect(find_platform(), Dialer(link), Runner(link), states_in(self._run_dir.path))
         spans = Spans()
         if self.plugins.spans:
             spans.add_listener(self._tell_span)
@@ -93,9 +85,14 @@ class Daemon:
 
     def take_up(self, state: MonitorState) -> None:
         """Go on where an earlier daemon of this VM ended."""
-        saved = self._saved_gate()
-        if saved is not None:
-            self.gate.resume(saved)
+        try:
+            kept = self._run_dir.load_gate()
+        except (OSError, ValueError) as error:
+            # A policy may have been in force; who forgets it opens the door.
+            self.gate.close_door(f"the policy's state could not be read: {type(error).__name__}")
+        else:
+            if kept is not None:
+                self.gate.resume(kept)
         self._modifier.resume()
         self.host.recover(state)
 
@@ -121,11 +118,7 @@ class Daemon:
     def end(self) -> None:
         """Take all containers down and forget what was kept for a next daemon."""
         self.host.end_all()
-        for name in ("gate.json", "devices.json"):
-            try:
-                os.unlink(f"{self._run_dir}/{name}")
-            except FileNotFoundError:
-                continue
+        self._run_dir.forget()
 
     def _tell_span(self, span: Span) -> None:
         from uvmd.api.containers import Span as ToldSpan
@@ -137,39 +130,6 @@ class Daemon:
         end_ns = span.started_ns + span.duration_ns
         ids = span.trace_id, span.span_id, span.parent_id
         self.plugins.spans.tell(ToldSpan(span.name, *ids, span.started_ns, end_ns, span.error, facts))
-
-    # What the gate keeps over a restart
-
-    def _save_gate(self, state: Mapping[str, Any]) -> None:
-        aside = f"{self._run_dir}/gate.json.new"
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
-            json.dump(state, file)
-        os.rename(aside, f"{self._run_dir}/gate.json")
-
-    def _saved_gate(self) -> dict[str, Any] | None:
-        try:
-            with open(f"{self._run_dir}/gate.json", encoding="utf-8") as file:
-                saved: dict[str, Any] = json.load(file)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            # A policy may have been in force; who forgets it opens the door.
-            self.gate.close_door(f"the policy's state could not be read: {type(error).__name__}")
-            return None
-        return saved
-
-    def _claim_run_dir(self) -> None:
-        """Make the folder ours alone: two daemons with one journal would unwind each other."""
-        try:
-            os.makedirs(self._run_dir, mode=0o700, exist_ok=True)
-            os.chmod(self._run_dir, 0o700)
-            self._claim = os.open(self._run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"paths.run_dir {self._run_dir} is in use by another uvmd") from None
-        except OSError as error:
-            raise ConfigError(f"paths.run_dir {self._run_dir}: {error.strerror}") from error
 
 
 def _refuse_unserved(plugins: plugin_manager.Plugins) -> None:

@@ -1,0 +1,67 @@
+"""The first process: it becomes the monitor, and takes nothing along but what it was given."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from uvmd.cli import gcs, start
+
+Executed = tuple[str, list[str], dict[str, str]]
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[Executed]:
+    seen: list[Executed] = []
+
+    def execve(path: str, arguments: list[str], environment: dict[str, str]) -> None:
+        seen.append((path, arguments, environment))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execve", execve)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "module", "arguments"),
+    [
+        (start.main, ["uvmd", "serve", "--log-level", "debug"], "uvmd.daemon", ["--log-level", "debug"]),
+        (gcs.main, ["gcs", "-v4", "-loglevel", "info"], "uvmd.daemon.gcs", ["-v4", "-loglevel", "info"]),
+    ],
+)
+def test_the_command_becomes_an_isolated_monitor_with_an_isolated_daemon(
+    monkeypatch: pytest.MonkeyPatch,
+    executed: list[Executed],
+    main: Callable[[], None],
+    words: list[str],
+    module: str,
+    arguments: list[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        main()
+    ((path, argv, environment),) = executed
+    assert path == sys.executable
+    assert argv[1:3] == ["-I", "-S"]
+    assert argv[3].endswith("/uvmd/monitor/__main__.py")
+    assert argv[4:] == ["--", sys.executable, "-I", "-m", module, *arguments]
+    assert environment["PYDANTIC_DISABLE_PLUGINS"] == "__all__"
+
+
+@pytest.mark.parametrize(
+    ("main", "words"), [(start.main, ["uvmd", "serve", "--help"]), (gcs.main, ["gcs", "-help"])]
+)
+def test_help_is_printed_without_starting_anything(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    executed: list[Executed],
+    main: Callable[[], None],
+    words: list[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", words)
+    main()
+    assert "Usage" in capsys.readouterr().out
+    assert not executed

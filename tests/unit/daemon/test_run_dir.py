@@ -1,0 +1,53 @@
+"""The run directory is claimed by one daemon and keeps the gate's memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from uvmd.daemon.run_dir import RunDir
+from uvmd.errors import ConfigError
+
+
+def test_it_is_made_for_its_owner_alone_even_where_it_was_open(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o755)
+    RunDir(str(folder)).close()
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_second_daemon_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    first = RunDir(str(tmp_path))
+    with pytest.raises(ConfigError, match="in use by another"):
+        RunDir(str(tmp_path))
+    first.close()
+    RunDir(str(tmp_path)).close()
+
+
+def test_a_path_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file/run: Not a directory"):
+        RunDir(str(tmp_path / "file" / "run"))
+
+
+def test_what_the_gate_keeps_comes_back_and_is_owner_only(tmp_path: Path) -> None:
+    run_dir = RunDir(str(tmp_path))
+    assert run_dir.load_gate() is None
+    run_dir.save_gate({"v": 1, "settings": None})
+    assert run_dir.load_gate() == {"v": 1, "settings": None}
+    assert os.stat(tmp_path / "gate.json").st_mode & 0o777 == 0o600
+    run_dir.forget()
+    run_dir.forget()
+    assert run_dir.load_gate() is None
+    run_dir.close()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_memory_that_cannot_be_read_is_an_error_and_not_an_empty_one(tmp_path: Path, text: str) -> None:
+    (tmp_path / "gate.json").write_text(text)
+    run_dir = RunDir(str(tmp_path))
+    with pytest.raises(ValueError):
+        run_dir.load_gate()
+    run_dir.close()
