@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from uvmd.api.policy import Decision, Enforcer
 from uvmd.api.testing import POLICY, ScriptedEnforcer
 from uvmd.errors import Failed, PolicyDenied, Refused
 from uvmd.policy.gate import Gate
-from uvmd.policy.selection import PolicySettings
+from uvmd.policy.selection import PolicySettings, decode_base64
 
 DIGEST = hashlib.sha256(b"package policy\n").digest()
 EMPTY_DIGEST = hashlib.sha256(b"").digest()
@@ -252,3 +255,30 @@ def test_a_policy_that_cannot_be_recorded_does_not_come_into_force() -> None:
     assert not gate.strict
     gate.mark("a latch that cannot be saved is a latch all the same")
     assert gate.degraded is not None
+
+
+# Base64 as Go's standard encoding has it
+
+
+@given(st.binary(), st.sampled_from(["", "\n", "\r\n"]), st.integers(1, 8))
+def test_base64_is_decoded_with_line_breaks_anywhere(data: bytes, line_break: str, width: int) -> None:
+    text = base64.b64encode(data).decode()
+    broken = line_break.join(text[at : at + width] for at in range(0, len(text), width))
+    assert decode_base64(broken, "x") == data
+
+
+@given(st.text(max_size=12))
+def test_a_text_that_is_no_base64_is_refused_without_quoting_it(text: str) -> None:
+    try:
+        decoded = decode_base64(text, "policy")
+    except Refused:
+        with pytest.raises(Refused, match=r"^failed to decode policy: not standard base64$"):
+            decode_base64(text, "policy")
+    else:
+        assert len(text.replace("\r", "").replace("\n", "")) == len(base64.b64encode(decoded))
+
+
+@pytest.mark.parametrize("text", ["YQ", "YQ=", "YQ===", "YQ==YQ==", " YQ==", "YQ==\t", "Y-_=", "ä==="])
+def test_padding_and_alphabet_are_those_of_the_standard(text: str) -> None:
+    with pytest.raises(Refused):
+        decode_base64(text, "x")

@@ -58,8 +58,8 @@ def _adds(declared: Declared) -> list[str]:
     """What a plugin adds, for people: each resource type with the points that each verb asks."""
     adds = []
     for type_ in declared.resource_types:
-        verbs = (f"{verb.value}: {', '.join(type_.points_of(verb)) or 'asks nothing'}" for verb in type_.verbs)
-        adds.append(f"{type_.name} ({'; '.join(verbs)})")
+        asks = {verb.value: ", ".join(type_.points_of(verb)) or "asks nothing" for verb in type_.verbs}
+        adds.append(f"{type_.name} ({'; '.join(f'{verb}: {points}' for verb, points in asks.items())})")
     for hook, entries in declared.named.items():
         adds += [f"{NAMED[hook]} {entry.name}" for entry in entries]
     adds += [f"hears {hook}" for hook in declared.observers]

@@ -92,7 +92,7 @@ def _ask(plugin: Installed, hook: dict[str, Callable[..., Any]]) -> Declared:
     for name, entries in named.items():
         for entry in entries:
             if not isinstance(entry.name, str) or not entry.name:
-                raise ConfigError(f"{plugin.label}: {name}: a {NAMED[name]} has a name")
+                raise ConfigError(f"{plugin.label}: {name}: every {NAMED[name]} has a name")
             check_reference(entry.reference, f"{plugin.label}: {NAMED[name]} {entry.name}")
     observers = {name: hook[name] for name in EVENTS if name in hook}
     return Declared(plugin, model, types, named, observers)
