@@ -85,14 +85,17 @@ def read_accounts(root: str) -> Accounts:
 
 def _read(root_fd: int, path: str) -> str | None:
     try:
-        # A fifo in the image must not hold the daemon up: non-blocking, and only a file is read.
-        fd = paths.open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        # Looked at before it is opened: opening a device of the image could do anything.
+        found = paths.open_in_root(root_fd, path, os.O_PATH)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
             return None
-        data = file.read(_MAX_BYTES + 1)
+        with open(f"/proc/self/fd/{found}", "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    finally:
+        os.close(found)
     if len(data) > _MAX_BYTES:
         raise OSError(errno.EFBIG, f"larger than {_MAX_BYTES} bytes", path)
     return data.decode("utf-8", "replace")

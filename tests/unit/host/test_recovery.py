@@ -1,0 +1,221 @@
+"""A new daemon on what an earlier one left."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unit.host.fakes import Bench, FakeSlot, Finished
+from uvmd.errors import ContainerNotFound, InvalidState
+from uvmd.host import recovery
+from uvmd.host.containers import Container, State
+from uvmd.host.context import Context
+from uvmd.host.operations import exec, external
+from uvmd.host.requests import NULL_ID, ContainerExit, ExecuteRequest
+
+
+class State_:
+    """What HELLO answers."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.slots = list(bench.monitor.slots.values())
+
+
+def reborn(bench: Bench) -> tuple[list[ContainerExit], list[Container]]:
+    """Let a new daemon take over; return what it tells and what it has to finish."""
+    bench.ctx = bench.fresh_context()
+    told: list[ContainerExit] = []
+    bench.ctx.exits.listen(told.append)
+    unfinished = recovery.recover(bench.ctx, State_(bench))
+    return told, unfinished
+
+
+def outcome(ctx: Context, container_id: str, pid: int) -> list[Any]:
+    found: list[Any] = []
+    ctx.exits.wait(container_id, pid, 0xFFFFFFFF, found.append)
+    return found
+
+
+def test_a_running_container_is_taken_up_with_its_processes(bench: Bench) -> None:
+    pid = bench.running()
+    other = exec.execute(bench.ctx, "c1", ExecuteRequest(oci_process={"args": ["a"], "cwd": "/"}))
+    outside = external.execute(bench.ctx, ExecuteRequest(args=("b",)))
+    reborn(bench)
+    assert bench.ctx.registry.get("c1").state is State.RUNNING
+    waits = [
+        outcome(bench.ctx, "c1", pid),
+        outcome(bench.ctx, "c1", other),
+        outcome(bench.ctx, NULL_ID, outside),
+    ]
+    assert waits == [[], [], []]
+    for slot, status in ((2, 5), (3, 6), (1, 7)):
+        bench.monitor.end(slot, status)
+    assert waits == [[7], [5], [6]]
+
+
+def test_codes_of_what_ended_meanwhile_are_answered(bench: Bench) -> None:
+    pid = bench.running()
+    other = exec.execute(bench.ctx, "c1", ExecuteRequest(oci_process={"args": ["a"], "cwd": "/"}))
+    for slot, status in ((1, 3), (2, 4)):
+        bench.monitor.slots[slot].status = status
+        bench.monitor.slots[slot].drained = True
+    told, _ = reborn(bench)
+    assert outcome(bench.ctx, "c1", pid) == [3]
+    assert outcome(bench.ctx, "c1", other) == [4]
+    assert [event.container_id for event in told] == ["c1"]
+
+
+def test_an_end_that_was_told_is_not_told_again(bench: Bench) -> None:
+    bench.running()
+    bench.monitor.end(1, 0)
+    assert len(bench.told) == 1
+    told, _ = reborn(bench)
+    assert told == []
+    assert bench.ctx.registry.get("c1").state is State.TERMINATED
+
+
+def test_exit_type_and_inheritance_survive(bench: Bench) -> None:
+    bench.running(
+        process={"args": ["x"], "cwd": "/", "rlimits": [{"type": "RLIMIT_CORE", "soft": 1, "hard": 1}]}
+    )
+    before = bench.ctx.registry.get("c1")
+    reborn(bench)
+    after = bench.ctx.registry.get("c1")
+    for name in (
+        "user",
+        "rlimits",
+        "bundle",
+        "root",
+        "cgroup",
+        "activity_id",
+        "owns_pid_namespace",
+        "tee_log",
+    ):
+        assert getattr(after, name) == getattr(before, name), name
+
+
+def test_an_interrupted_create_is_undone(bench: Bench) -> None:
+    bench.create()
+    container = bench.ctx.registry.get("c1")
+    bench.ctx.journal.save(container, state=State.CREATING)
+    told, _ = reborn(bench)
+    with pytest.raises(ContainerNotFound):
+        bench.ctx.registry.get("c1")
+    assert bench.files() == ["run/console", "run/containers", "run/journal"]
+    assert bench.monitor.slots == {}
+    assert bench.monitor.containers == {}
+    assert told == []
+
+
+def test_an_interrupted_create_keeps_what_it_did_not_make(bench: Bench) -> None:
+    bench.bundle("c1").mkdir()
+    (bench.bundle("c1") / "config.json").write_text("theirs")
+    bench.create()
+    bench.ctx.journal.save(bench.ctx.registry.get("c1"), state=State.CREATING)
+    reborn(bench)
+    assert os.listdir(bench.bundle("c1")) == ["config.json"]
+    assert (bench.bundle("c1") / "config.json").read_text() == "theirs"
+
+
+def test_an_interrupted_create_that_cannot_be_undone_is_marked(bench: Bench) -> None:
+    bench.create()
+    bench.ctx.journal.save(bench.ctx.registry.get("c1"), state=State.CREATING)
+    bench.monitor.outcomes["runtime delete"] = (Finished(1), '{"level":"error","msg":"boom"}\n')
+    reborn(bench)
+    assert bench.gate.degraded is not None
+    assert "boom" in bench.gate.degraded
+
+
+def test_an_interrupted_delete_is_finished(bench: Bench) -> None:
+    bench.running()
+    bench.monitor.end(1, 0)
+    bench.ctx.journal.save(bench.ctx.registry.get("c1"), doing="deleting")
+    _, (container,) = reborn(bench)
+    with pytest.raises(InvalidState):
+        with bench.ctx.registry.deleting(container, 0):
+            pass
+    recovery.finish_delete(bench.ctx, container)
+    assert bench.files() == ["run/console", "run/containers", "run/journal"]
+    assert bench.monitor.slots == {}
+
+
+def test_a_start_that_was_not_recorded_is_asked_of_the_runtime(bench: Bench) -> None:
+    bench.create()
+    bench.monitor.containers["c1"] = "running"
+    reborn(bench)
+    assert bench.ctx.registry.get("c1").state is State.RUNNING
+
+
+def test_a_created_container_stays_created(bench: Bench) -> None:
+    bench.create()
+    reborn(bench)
+    assert bench.ctx.registry.get("c1").state is State.CREATED
+    assert bench.start()
+
+
+def test_slots_without_a_record_are_ended(bench: Bench) -> None:
+    bench.monitor.slots[8] = FakeSlot(8, pid=4242)
+    reborn(bench)
+    assert bench.monitor.arguments("kill") == [(8, 9)]
+    assert bench.monitor.slots == {}
+
+
+def test_an_init_that_the_monitor_does_not_know_is_taken_for_ended(bench: Bench) -> None:
+    pid = bench.running()
+    bench.monitor.slots.clear()
+    told, _ = reborn(bench)
+    assert outcome(bench.ctx, "c1", pid) == [0xFFFFFFFF]
+    assert len(told) == 1
+
+
+def test_acknowledged_processes_are_forgotten(bench: Bench) -> None:
+    bench.running()
+    other = exec.execute(bench.ctx, "c1", ExecuteRequest(oci_process={"args": ["a"], "cwd": "/"}))
+    external.execute(bench.ctx, ExecuteRequest(args=("b",)))
+    bench.monitor.slots.pop(2)
+    bench.monitor.slots.pop(3)
+    reborn(bench)
+    assert other not in bench.ctx.registry.get("c1").execs
+    assert bench.ctx.registry.external() == []
+    assert os.listdir(bench.run_dir / "journal") == ["c1.json"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "7", '{"version": 99}', '{"version": 1}', '{"version":1,"id":5}']
+)
+@pytest.mark.parametrize("name", ["c9.json", "external@9.json"])
+def test_entries_that_make_no_sense_are_passed_over(
+    bench: Bench, text: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.running()
+    (bench.run_dir / "journal" / name).write_text(text)
+    reborn(bench)
+    assert [container.id for container in bench.ctx.registry.containers()] == ["c1"]
+    assert "journal" in caplog.text
+
+
+def test_calls_that_are_under_way_are_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.monitor.slots[1] = FakeSlot(1)
+    asked: list[int] = []
+
+    def again() -> State_:
+        asked.append(1)
+        bench.monitor.slots[1].pid = 77
+        return State_(bench)
+
+    monkeypatch.setattr(recovery.time, "sleep", lambda seconds: None)
+    state = recovery.wait_for_calls(State_(bench), again)
+    assert asked == [1]
+    assert state.slots[0].pid == 77
+
+
+def test_the_journal_is_owner_only_json_without_environments(bench: Bench) -> None:
+    bench.running(process={"args": ["x"], "cwd": "/", "env": ["SECRET=hunter2"]})
+    path: Path = bench.run_dir / "journal" / "c1.json"
+    entry = json.loads(path.read_text())
+    assert entry["state"] == "running"
+    assert "hunter2" not in path.read_text()
