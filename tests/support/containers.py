@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from support import specs
-from support.host import DELETE, SHUTDOWN_FORCED, ZERO_GUID, Connection, Process
+from support.host import DELETE, SHUTDOWN_FORCED, ZERO_GUID, Connection, Process, code
 
 
 def new_id() -> str:
@@ -32,8 +32,9 @@ class Container:
         process = specs.process(*args, terminal=terminal, env=env)
         return self.bridge.execute(self.id, process, **streams)
 
-    def kill(self) -> None:
-        self.bridge.ask(SHUTDOWN_FORCED, {"ContainerId": self.id, "ActivityId": ZERO_GUID})
+    def kill(self) -> str:
+        """Ask for a forced shutdown; returns the code of the answer."""
+        return code(self.bridge.ask(SHUTDOWN_FORCED, {"ContainerId": self.id, "ActivityId": ZERO_GUID}))
 
     def delete(self) -> None:
         self.bridge.delete(self.id)
@@ -47,10 +48,11 @@ def created(bridge: Connection, *args: str, container_id: str = "", **of_spec: A
     try:
         yield container
     finally:
+        # A test may have moved on to another connection; one that failed may have none.
         with contextlib.suppress(Exception):
-            container.kill()
-            bridge.wait_for_notification(container.id, timeout_s=10)
-            bridge.ask(DELETE, {"ContainerId": container.id, "ActivityId": ZERO_GUID})
+            if container.kill() != "SYSTEM_NOT_FOUND":
+                container.bridge.wait_for_notification(container.id, timeout_s=10)
+                container.bridge.ask(DELETE, {"ContainerId": container.id, "ActivityId": ZERO_GUID})
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,8 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self.exit_status: int | None = None
+        #: The whole log, once the folders are gone.
+        self.last_log = ""
 
     # -- life
 
@@ -193,6 +195,7 @@ class Daemon:
             if stream:
                 stream.close()
         self.host.close()
+        self.last_log = self.log_text()
         self._remove_containers()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -218,7 +221,7 @@ class Daemon:
     # -- what it says
 
     def log_text(self) -> str:
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else self.last_log
 
     def log_lines(self) -> list[dict[str, Any]]:
         """Every log line; each must be one JSON object with time, level and msg."""

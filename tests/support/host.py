@@ -114,6 +114,8 @@ class Connection:
 
     def pump(self, timeout_s: float) -> bool:
         """Take in what arrives within the time; False if nothing did."""
+        if self._read_fd < 0:
+            raise Gone("we closed the bridge")
         if not select.select([self._read_fd], [], [], max(timeout_s, 0))[0]:
             return False
         try:
@@ -198,9 +200,10 @@ class Connection:
         raise AssertionError("the daemon kept the connection open")
 
     def close(self) -> None:
-        os.close(self._read_fd)
-        if self._write_fd != self._read_fd:
-            os.close(self._write_fd)
+        """Close the connection; a second time does nothing."""
+        for fd in {self._read_fd, self._write_fd} - {-1}:
+            os.close(fd)
+        self._read_fd = self._write_fd = -1
 
     # -- messages, as the host sends them
 

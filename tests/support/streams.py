@@ -159,9 +159,10 @@ class Output:
 
     def abandon(self) -> None:
         """Give up a stream that was never dialled, or that was hung up on."""
-        # Wakes the thread that waits in accept; once accepted, the listener is closed.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        if not self.accepted.is_set():
+            # A connection of our own wakes the thread that waits in accept.
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as knock:
+                knock.connect(self._listener.getsockname())
         if self.connection is not None:
             with contextlib.suppress(OSError):
                 self.connection.shutdown(socket.SHUT_RDWR)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support import specs
-from support.containers import created, run, shell
+from support.containers import created, new_id, run, shell
 from support.host import Connection, Refused
 
 
@@ -89,17 +89,6 @@ def test_environment_and_folder_are_those_of_the_request(bridge: Connection) -> 
         assert lines[-1] == "/tmp"
 
 
-def test_init_sees_the_network_files_of_its_container(bridge: Connection) -> None:
-    text = run(
-        bridge, *shell("cat /etc/hostname /etc/hosts; wc -c /etc/resolv.conf"), hostname="box.example"
-    ).stdout
-    lines = text.decode().splitlines()
-    assert lines[0] == "box.example"
-    assert "127.0.0.1 localhost" in lines
-    assert "127.0.0.1 box.example box" in lines
-    assert lines[-1].startswith("0 ")
-
-
 def test_capabilities_are_as_the_specification_says(bridge: Connection) -> None:
     status = run(bridge, *shell("cat /proc/self/status")).stdout.decode()
     wanted = sum(1 << bit for bit in (0, 1, 5, 6, 7))  # CHOWN, DAC_OVERRIDE, KILL, SETGID, SETUID
@@ -115,8 +104,6 @@ def test_a_seccomp_filter_reaches_the_container(bridge: Connection) -> None:
     }
     spec = specs.container(*shell("mkdir /tmp/x; echo $?"))
     spec["linux"]["seccomp"] = spec_seccomp
-    from support.containers import new_id
-
     container_id = new_id()
     bridge.create(container_id, spec)
     init = bridge.execute(container_id, stdout=True)

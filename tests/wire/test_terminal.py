@@ -49,9 +49,8 @@ def test_the_console_size_of_the_request_is_applied(bridge: Connection) -> None:
 
 
 def test_control_c_is_a_signal_for_the_foreground(bridge: Connection) -> None:
-    with created(
-        bridge, *shell("trap 'echo int; exit 6' INT; echo ready; sleep 60"), terminal=True
-    ) as container:
+    script = "trap 'echo int; exit 6' INT; echo ready; while :; do sleep 0.05; done"
+    with created(bridge, *shell(script), terminal=True) as container:
         init = container.init(stdin=True, stdout=True)
         init.stdout.read_until(b"ready")
         init.stdin.write(b"\x03")
