@@ -47,7 +47,7 @@ def test_unknown_keys_stay_even_when_they_differ_only_in_case() -> None:
 
 
 def test_strict_names_the_field_that_is_sent_twice() -> None:
-    with pytest.raises(InvalidMessage, match=r"^body: ContainerId is sent twice$"):
+    with pytest.raises(InvalidMessage, match=r"^body\.ContainerId is sent twice$"):
         fold({"ContainerId": 1, "CONTAINERID": None}, NAMES, what="body", strict=True)
     with pytest.raises(KeySentTwice):
         folded({"kk": 1, "KK": 2}, NAMES, True)

@@ -48,7 +48,7 @@ def fold(value: dict[str, Any], names: Names, *, what: str, strict: bool = False
     try:
         return folded(value, names, strict)
     except KeySentTwice as error:
-        raise InvalidMessage(f"{what}: {error.path[0]} is sent twice") from None
+        raise InvalidMessage(f"{what}.{error.path[0]} is sent twice") from None
 
 
 def folded(value: dict[str, Any], names: Names, strict: bool) -> dict[str, Any]:

@@ -1,0 +1,205 @@
+"""Connections, waits and notifications; what a line in the log says of a request."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any
+
+import pytest
+
+from support.fake_host import FOREVER_MS, FakeHost
+from support.peer import Peer
+from uvmd.bridge import server
+from uvmd.bridge.frames import Frame
+from uvmd.bridge.hresult import name_of
+from uvmd.bridge.identifiers import ZERO_GUID, Message
+from uvmd.observe.spans import Span, Spans
+
+
+def wait(host: Peer, pid: int, timeout_ms: int = FOREVER_MS, container_id: str = "c") -> int:
+    fields = {"ProcessId": pid, "TimeoutInMs": timeout_ms}
+    return host.post_fields(Message.WAIT, container_id=container_id, **fields)
+
+
+def results(host: Peer, id_: int) -> list[str]:
+    return [name_of(answer["Result"]) for answer in host.answers(id_)]
+
+
+def test_a_wait_is_answered_when_the_process_exits(host: Peer) -> None:
+    id_ = wait(host, host.create())
+    assert host.answers(id_) == []
+    host.fake.exit_init("c", 137)
+    assert host.answers(id_) == [{"Result": 0, "ActivityId": ZERO_GUID, "ExitCode": 137}]
+
+
+def test_an_exit_code_that_is_there_wins_over_a_timeout_of_zero(host: Peer) -> None:
+    pid = host.create()
+    assert results(host, wait(host, pid, 0)) == ["TIMEOUT"]
+    host.fake.exit_init("c", 3)
+    assert host.answers(wait(host, pid, 0))[0]["ExitCode"] == 3
+
+
+def test_a_wait_that_runs_out_of_time_is_answered_once(host: Peer) -> None:
+    pid = host.create()
+    id_ = wait(host, pid, 50)
+    host.fake.timers.pass_s(0.05)
+    host.fake.exit_init("c", 0)
+    assert results(host, id_) == ["TIMEOUT"]
+
+
+def test_an_exit_code_is_an_unsigned_number(host: Peer) -> None:
+    id_ = wait(host, host.create())
+    host.fake.exit_init("c", -1)
+    assert host.answers(id_)[0]["ExitCode"] == 4294967295
+
+
+def test_five_thousand_pending_waits_cost_less_than_a_kibibyte_each(host: Peer) -> None:
+    pid = host.create()
+    ids = [wait(host, pid) for _ in range(5000)]
+    first, second = host.fake.containers["c"].init.waiting[:2]
+    seen: set[int] = set()
+
+    def size(value: Any) -> int:
+        if id(value) in seen or isinstance(value, server.Bridge):
+            return 0
+        seen.add(id(value))
+        slots = getattr(type(value), "__slots__", ())
+        inner = [getattr(value, slot) for slot in slots if hasattr(value, slot)]
+        if hasattr(value, "__self__"):
+            inner.append(value.__self__)
+        return sys.getsizeof(value) + sum(size(one) for one in inner)
+
+    assert size(first) > 0  # what all of them share is counted here
+    assert size(second) < 512
+    host.fake.exit_init("c", 1)
+    assert all(len(host.answers(id_)) == 1 for id_ in (ids[0], ids[-1]))
+    assert len(host.sent) == 5000 + 3
+
+
+def test_a_late_answer_goes_out_on_the_next_connection_after_its_negotiation(host: Peer) -> None:
+    id_ = wait(host, host.create())
+    host.disconnect()
+    host.fake.exit_init("c", 9)
+    host.connect(negotiate=False)
+    assert host.answers(id_) == []
+    assert host.code(Message.START) == "E_NOTIMPL"
+    host.ask(Message.NEGOTIATE, container_id="", MinimumVersion=4, MaximumVersion=4)
+    assert host.answers(id_)[0]["ExitCode"] == 9
+    order = [frame.type for generation, frame in host.sent if generation == 2]
+    assert order == [0x20100201, 0x20100B01, 0x20100601, 0x30100101]
+
+
+def test_a_request_right_behind_negotiate_is_served(host: Peer) -> None:
+    host.connect(negotiate=False)
+    negotiate = host.post_fields(Message.NEGOTIATE, container_id="", MinimumVersion=4, MaximumVersion=4)
+    start = host.post_fields(Message.START)
+    assert results(host, negotiate) == results(host, start) == ["S_OK"]
+
+
+def test_every_connection_negotiates_anew(host: Peer) -> None:
+    host.disconnect()
+    host.connect(negotiate=False)
+    assert host.code(Message.START) == "E_NOTIMPL"
+
+
+def test_frames_of_a_connection_that_is_gone_are_ignored(host: Peer) -> None:
+    host.disconnect()
+    assert host.answers(host.post_fields(Message.START)) == []
+    host.connect()
+    host.bridge.bridge_down(1, "an old one")
+    assert host.code(Message.START) == "S_OK"
+
+
+def test_frames_that_were_not_sent_come_again(host: Peer) -> None:
+    (_, lost) = host.sent[-1]
+    host.bridge.bridge_unsent(Frame(0x20100601, 77, b"{}").encode())
+    host.bridge.bridge_unsent(lost.encode())
+    host.disconnect()
+    host.connect()
+    assert [frame.id for generation, frame in host.sent if generation == 2][-1] != lost.id
+    assert 77 in [frame.id for _, frame in host.sent]
+
+
+def test_an_exit_is_told_once_with_the_activity_of_its_create(host: Peer) -> None:
+    host.create()
+    host.fake.exit_init("c", 0, "GracefulExit")
+    assert host.notifications() == [
+        {
+            "ContainerId": "c",
+            "ActivityId": ZERO_GUID,
+            "Type": "GracefulExit",
+            "Operation": "None",
+            "Result": 0,
+        }
+    ]
+
+
+@pytest.mark.parametrize("activity", ["", "not-a-guid", "0f8fad5bd9cb469fa16570867728950e"])
+def test_an_activity_that_a_host_cannot_parse_is_never_sent(host: Peer, activity: str) -> None:
+    config = json.dumps({"SchemaVersion": {"Major": 2, "Minor": 1}, "OciSpecification": {}})
+    body = {"ContainerId": "c", "ActivityId": activity, "ContainerConfig": config}
+    assert "ActivityId" not in host.ask_raw(Message.CREATE, json.dumps(body).encode())
+    host.fake.exit_init("c", 0)
+    assert host.notifications()[0]["ActivityId"] == ZERO_GUID
+
+
+def test_with_version_four_off_nothing_is_served() -> None:
+    host = Peer(FakeHost(), v4=False).connect(negotiate=False)
+    for type_ in Message:
+        assert host.code(type_) == "E_NOTIMPL"
+
+
+def test_a_strict_vm_refuses_keys_that_differ_only_in_case() -> None:
+    host = Peer(FakeHost(strict=True)).connect()
+    answer = host.ask_raw(Message.DELETE, b'{"ContainerId":"a","containerid":"b"}')
+    assert answer["ErrorMessage"] == "body.ContainerId is sent twice"
+    answer = host.ask_raw(Message.START, b'{"ContainerId":"a","ContainerId":"b"}')
+    assert answer["ErrorMessage"] == "body: an object has a key twice"
+    config = '{"SchemaVersion":{"Major":2,"Minor":1},"OciBundlePath":"/a","ociBundlePath":"/b"}'
+    assert host.code(Message.CREATE, ContainerConfig=config) == "INVALID_JSON"
+
+
+def test_no_model_is_needed_for_negotiate_and_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("messages", "operations"):
+        monkeypatch.setitem(sys.modules, f"uvmd.bridge.{module}", None)
+        monkeypatch.delattr(f"uvmd.bridge.{module}", raising=False)
+    host = Peer(FakeHost()).connect()
+    assert host.code(Message.START) == "S_OK"
+    assert host.code(Message.WAIT) == "E_FAIL"
+
+
+def test_each_request_writes_one_line(host: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="uvmd.bridge.server"):
+        host.ask(Message.START)
+        host.code(Message.DELETE, container_id="nobody")
+    ok, failed = [record.__dict__ for record in caplog.records]
+    assert (ok["operation"], ok["container"], ok["result"]) == ("start", "c", "S_OK")
+    assert (failed["operation"], failed["result"]) == ("delete", "SYSTEM_NOT_FOUND")
+    assert failed["error"] == "no such container"
+    assert failed["duration_ms"] >= 0
+
+
+def test_an_unplanned_error_is_logged_with_its_stack_and_without_its_text(
+    host: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.fake.raising["delete"] = KeyError("s3cr3t")
+    with caplog.at_level(logging.ERROR):
+        assert host.ask(Message.DELETE)["ErrorMessage"] == "internal error (KeyError)"
+    (record,) = caplog.records
+    assert "delete_container" in record.__dict__["stack"]
+    assert "s3cr3t" not in record.__dict__["stack"]
+
+
+def test_a_span_is_parented_by_the_callers_context() -> None:
+    spans, seen = Spans(), list[Span]()
+    spans.add_listener(seen.append)
+    host = Peer(FakeHost(), spans=spans).connect()
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    id_ = host.post_fields(Message.DELETE, otsc={"traceparent": parent, "tracestate": "a=b"})
+    span = seen[-1]
+    assert (span.name, span.message_id, span.container_id) == ("delete", id_, "c")
+    assert (span.message_type, span.response_type) == (Message.DELETE, 0x20100D01)
+    assert (span.trace_id, span.parent_id) == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+    assert span.error == "no such container"
