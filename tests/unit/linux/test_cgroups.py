@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from uvmd.linux import cgroup_setup, cgroups, syscalls
 from uvmd.linux.cgroup_stats import UNLIMITED, read_stats
+from uvmd.linux.cgroup_v1_stats import read_v1
+from uvmd.linux.cgroup_v2_stats import read_v2
 from uvmd.linux.cgroups import Cgroups
 from uvmd.linux.proc import parse_mountinfo
+from uvmd.linux.stat_files import number
 
 V1 = """\
 31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
@@ -321,6 +324,15 @@ def test_no_number_is_invented_or_lost(
     assert stats["pids"].get("current", 0) == current
     assert stats["pids"].get("limit", 0) == (UNLIMITED if maximum == "max" else maximum)
     assert stats["cpu"]["usage"].get("total", 0) == usec * 1000
+
+
+def test_both_versions_have_the_processor_in_one_shape(tmp_path: Path) -> None:
+    assert read_v1({})["cpu"] == read_v2(str(tmp_path))["cpu"] == {"usage": {}, "throttling": {}}
+
+
+@pytest.mark.parametrize(("text", "value"), [(b"5\n", 5), (b"max\n", UNLIMITED), (b"", 0), (b"-1\n", -1)])
+def test_a_file_of_one_number_is_read(text: bytes, value: int) -> None:
+    assert number(text) == value
 
 
 def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:

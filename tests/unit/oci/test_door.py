@@ -74,7 +74,8 @@ def test_null_is_absent_and_in_lists_the_zero_value() -> None:
     [
         ("ociVersion", 1), ("hostname", ["x"]), ("process.args", "ls"), ("process.args", [1]),
         ("process.terminal", 1), ("process.user.uid", -1), ("process.user.uid", 2**32),
-        ("process.user.uid", 1.0), ("process.user.uid", True), ("process.user.uid", "0"), ("process.rlimits", {}),
+        ("process.user.uid", 1.0), ("process.user.uid", True), ("process.user.uid", "0"),
+        ("process.rlimits", {}),
         ("process.capabilities", []), ("process.capabilities.bounding", {}), ("root.readonly", "yes"),
         ("mounts", {}), ("annotations.a", 1), ("linux.resources", []), ("linux.namespaces", "x"),
         ("linux.devices", [[]]), ("linux.seccomp", True), ("linux.resources.memory.limit", 2**63),
