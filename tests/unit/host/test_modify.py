@@ -217,3 +217,10 @@ def test_who_must_ask_what(name: str, points: Any, asked: tuple[str, ...], allow
         with pytest.raises(Refused, match=f"{name} Add: its plan"):
             workbench.add(name, SETTINGS)
     assert bool(applied) is allowed
+
+
+def test_a_remove_that_spells_the_path_differently_finds_the_record() -> None:
+    workbench, thing = bench()
+    workbench.add(NAME, {"Path": "/run/./thing/"})
+    workbench.remove(NAME, SETTINGS)
+    assert thing.records == [None, {"v": 1}]

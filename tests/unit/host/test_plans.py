@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from uvmd.api.names import EXEMPT, MODIFY_RESOURCE, PROVIDED_BY, is_protocol_name
 from uvmd.api.resources import Handler, Plan, Question, Registered, ResourceType, Target, Verb
 from uvmd.errors import Refused
-from uvmd.host.plans import check_plan, verb_of
+from uvmd.host.plans import check_plan, cleaned, verb_of
+from uvmd.host.table import clean
 
 
 def entry(name: str, third_party: bool, **more: Any) -> Registered:
@@ -55,3 +56,18 @@ def test_a_type_serves_its_verbs_and_core_types_without_verbs_any() -> None:
     assert verb_of(entry("T", False, target=Target.VM, verbs=()), "PreAdd") is Verb.UPDATE
     with pytest.raises(Refused, match='"Update"'):
         verb_of(entry("T", False), "Update")
+
+
+@given(st.text(alphabet="/.a", max_size=12))
+def test_two_spellings_of_a_path_are_one_name(path: str) -> None:
+    assert cleaned(f"path:{path}") == f"path:{clean(path)}" == cleaned(f"path:{clean(path)}")
+
+
+def test_other_names_are_left_as_they_are() -> None:
+    assert cleaned("device:0//1") == "device:0//1"
+
+
+@pytest.mark.parametrize("name", ["", None, 7])
+def test_a_name_that_is_no_text_is_a_mistake_of_the_handler(name: Any) -> None:
+    with pytest.raises(TypeError):
+        cleaned(name)

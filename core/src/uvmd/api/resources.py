@@ -241,7 +241,8 @@ class Handler:
         """Name the thing that a request is about, the same for add and remove.
 
         Core locks the name while it works on the request, and files the record under it,
-        so begin with what kind of name it is: ``path:/run/x``, ``device:0:1``.
+        so begin with what kind of name it is: ``path:/run/x``, ``device:0:1``. Core cleans
+        the path of a name that begins with ``path:``.
         """
         raise Refused(f"{type(self).__name__} does not say what its requests are about")
 

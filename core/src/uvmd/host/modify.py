@@ -44,7 +44,7 @@ from uvmd.errors import (
 )
 from uvmd.host.bounded import Bounded, Submit
 from uvmd.host.locks import REQUEST_LIMIT_S, ChangeLock
-from uvmd.host.plans import check_plan, verb_of
+from uvmd.host.plans import check_plan, cleaned, verb_of
 from uvmd.host.records import Records
 from uvmd.host.requests import NULL_ID, check_strict_id
 from uvmd.host.table import MountTable
@@ -170,9 +170,7 @@ class Modifier:
         request_type = request_type or Verb.ADD.value
         verb = verb_of(entry, request_type)
         with self._telling(f"{request_type:.64} {declared.name}"):
-            identity = handler.identity(decoded)
-            if not isinstance(identity, str) or not identity:
-                raise TypeError("an identity is a text")
+            identity = cleaned(handler.identity(decoded))
         return _Request(entry, handler, decoded, container_id, request_type, verb, identity)
 
     @staticmethod
@@ -247,7 +245,7 @@ class Modifier:
                 os.close(fd)
 
     def _keys(self, request: _Request, found: Found) -> set[str]:
-        keys = {*request.handler.keys(request.settings, found)}
+        keys = {*map(cleaned, request.handler.keys(request.settings, found))}
         if request.entry.type.target is Target.CONTAINER:
             return keys | {f"container:{request.container_id}"}
         return keys | {request.identity}

@@ -5,6 +5,20 @@ from __future__ import annotations
 from uvmd.api.names import EXEMPT, MODIFY_RESOURCE
 from uvmd.api.resources import Plan, Registered, Verb
 from uvmd.errors import Refused
+from uvmd.host.table import clean
+
+_PATH = "path:"
+
+
+def cleaned(name: str) -> str:
+    """Return a name of something to lock; two spellings of one path become one name.
+
+    Raises:
+        TypeError: the handler gave no text, or an empty one.
+    """
+    if not isinstance(name, str) or not name:
+        raise TypeError("a name is a text")
+    return f"{_PATH}{clean(name.removeprefix(_PATH))}" if name.startswith(_PATH) else name
 
 
 def verb_of(entry: Registered, request_type: str) -> Verb:
