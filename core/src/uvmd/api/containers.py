@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Span(NamedTuple):
     start_ns: int
     end_ns: int
     error: str = ""
-    facts: Mapping[str, str | int | float | bool] = {}
+    facts: Mapping[str, str | int | float | bool] = MappingProxyType({})
 
 
 class ContainerRequest(NamedTuple):
@@ -59,7 +60,7 @@ class Additions(NamedTuple):
 
     mounts: Sequence[Mapping[str, Any]] = ()
     devices: Sequence[Mapping[str, Any]] = ()
-    environment: Mapping[str, str] = {}
+    environment: Mapping[str, str] = MappingProxyType({})
     groups: Sequence[int] = ()
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from uvmd.api.names import MODIFY_RESOURCE
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 #: What apply returns and core keeps: plain JSON, ``v`` for its version, no secrets.
 Record = dict[str, Any]
 MAX_RECORD_BYTES = 4096
+#: A default that nobody can write into.
+_EMPTY: Mapping[Any, Any] = MappingProxyType({})
 #: The policy's decisions, in the order of the plan's questions.
 Answers = tuple["Decision", ...]
 
@@ -66,7 +69,7 @@ class ResourceType(NamedTuple):
     handler: str
     target: Target = Target.VM
     verbs: Sequence[Verb] = (Verb.ADD, Verb.REMOVE)
-    points: Mapping[Verb, Sequence[str]] = {}
+    points: Mapping[Verb, Sequence[str]] = _EMPTY
     latched: bool = True
 
     def points_of(self, verb: Verb) -> tuple[str, ...]:
@@ -118,7 +121,7 @@ class Question(NamedTuple):
     """
 
     point: str
-    input: Mapping[str, Any] = {}
+    input: Mapping[str, Any] = _EMPTY
     refusal: str = ""
 
 
