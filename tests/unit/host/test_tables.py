@@ -178,6 +178,26 @@ def test_entries_replace_each_other_and_go(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "journal") == []
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "doing"),
+    [(True, "whole", "old"), (True, "cut", "old"), (False, "whole", "new"), (False, "cut", None)],
+)
+def test_a_daemon_that_dies_while_it_writes_leaves_one_whole_entry(
+    tmp_path: Path, old: bool, new: str, doing: str | None
+) -> None:
+    journal = Journal(str(tmp_path))
+    container = Container("c1", "")
+    folder = tmp_path / "journal"
+    journal.save(container, doing="new")
+    text = (folder / "c1.json").read_text()
+    journal.save(container, doing="old")
+    if not old:
+        journal.remove("c1")
+    (folder / "c1.new").write_text(text if new == "whole" else text[:50])
+    assert [entry["doing"] for entry in journal.containers()] == ([doing] if doing else [])
+    assert os.listdir(folder) == (["c1.json"] if doing else [])
+
+
 def test_an_unreadable_entry_is_put_aside_once(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path))
     (tmp_path / "journal" / "x.json").write_text("{")

@@ -123,8 +123,7 @@ class Exits:
             if container is None or container.state is State.CREATING:
                 return
             process.exit_code = exit_code_of(process.status)
-            if self._registry.advance(container, State.TERMINATED):
-                self._save(container)
+            self._registry.advance(container, State.TERMINATED)
             self._notify(container)
         else:
             process.exit_code = exit_code_of(process.status)

@@ -1,9 +1,11 @@
 """What the daemon must know again after it died: one JSON file a container or external process.
 
-Under ``journal/`` of the run directory, owner-only, written aside and renamed, so a reader
-finds the old text or the new one. No fsync: the directory is a tmpfs that dies with the VM, and
-so does all that is recorded. Exit statuses are not here; the monitor keeps those until they are
-acknowledged.
+Under ``journal/`` of the run directory, owner-only. An entry is written whole to ``NAME.new``,
+then the old ``NAME.json`` is removed and the new one renamed: at every moment one of the two is
+complete, and the next daemon takes that. (Renaming over the old one would do the same in one
+step, but where the directory is no tmpfs ext4 writes a replaced file out at once, which takes
+up to milliseconds.) No fsync: the VM's death ends all that is recorded. Exit statuses are not
+here; the monitor keeps those until they are acknowledged.
 """
 
 from __future__ import annotations
@@ -69,6 +71,7 @@ class Journal:
         yield from self._entries(external=True)
 
     def _entries(self, external: bool) -> Iterator[Entry]:
+        self._settle()
         for name in sorted(os.listdir(self._directory)):
             if not name.endswith(".json") or name.startswith(_EXTERNAL) is not external:
                 continue
@@ -84,11 +87,29 @@ class Journal:
                 continue
             yield entry
 
+    def _settle(self) -> None:
+        """Finish or drop what a daemon was writing when it died."""
+        for name in os.listdir(self._directory):
+            if not name.endswith(".new"):
+                continue
+            aside = f"{self._directory}/{name}"
+            path = aside.removesuffix(".new") + ".json"
+            # With the old entry there the new one may be cut off. Without it either it is whole,
+            # or it is the very first of its name, and then nothing had been done yet.
+            if os.path.exists(path) or not _is_whole(aside):
+                os.unlink(aside)
+            else:
+                os.rename(aside, path)
+
     def _write(self, name: str, entry: Entry) -> None:
         path = f"{self._directory}/{name}.json"
         aside = f"{self._directory}/{name}.new"
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         write_all(fd, json.dumps(entry, separators=(",", ":")).encode())
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
         os.rename(aside, path)
 
     def _unlink(self, name: str) -> None:
@@ -97,6 +118,15 @@ class Journal:
                 os.unlink(f"{self._directory}/{name}.json")
             except FileNotFoundError:
                 pass
+
+
+def _is_whole(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            json.loads(file.read())
+    except ValueError:
+        return False
+    return True
 
 
 def container_entry(container: Container, state: State, doing: str) -> Entry:
