@@ -23,6 +23,8 @@ MAX_LINE_BYTES = 4096
 FLAT = "facts"
 
 _CUT = " [cut]"
+_MAX_CUTS = 16
+_UNCUT = ("time", "level")
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 # A host parses levels by logrus' names and knows no "critical".
@@ -92,16 +94,22 @@ def _encoded(line: dict[str, Any]) -> bytes:
 
 
 def _fitted(line: dict[str, Any], write: Callable[[dict[str, Any]], bytes]) -> bytes:
-    """Cut the longest text in ``line`` until it fits into one write."""
+    """Cut the longest texts in ``line`` until it fits into one write; else leave the message alone."""
     written = write(line)
-    while len(written) > MAX_LINE_BYTES:
-        key = max(line, key=lambda key: len(_plain(line[key])))
+    for _ in range(_MAX_CUTS):
+        if len(written) <= MAX_LINE_BYTES:
+            return written
+        key = max((key for key in line if key not in _UNCUT), key=lambda key: len(_plain(line[key])))
         text = _plain(line[key])
-        if len(text) <= len(_CUT) + 1:
-            return write({key: line[key] for key in ("time", "level", "msg", "") if key in line})
         line[key] = text[: min(len(text) // 2, MAX_LINE_BYTES // 2)] + _CUT
         written = write(line)
-    return written
+    if len(written) <= MAX_LINE_BYTES:
+        return written
+    short: dict[str, Any] = {key: line[key] for key in ("time", "level", "msg", "") if key in line}
+    message = "" if "" in line else "msg"
+    # One character can become six: "\\u0000".
+    short[message] = _plain(short[message])[: MAX_LINE_BYTES // 8] + _CUT
+    return write(short)
 
 
 def _plain(value: Any) -> str:
