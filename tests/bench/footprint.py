@@ -105,7 +105,9 @@ def pending_waits(count: int = 5000) -> list[Figure]:
         settled(daemon)
         with created(bridge, "/bin/sleep", "600") as container:
             init = container.init()
+            # Everything that is used below has been used once before it is counted.
             bridge.answer(bridge.send_wait(container.id, init.pid, 0))
+            bridge.properties(container.id)
             pids = (daemon.daemon_pid, daemon.monitor_pid)
             threads = sum(map(leaks.threads, pids))
             memory = sum(map(leaks.rss_kib, pids))

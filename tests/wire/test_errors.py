@@ -75,7 +75,7 @@ def parameters(text: Any) -> dict[str, Any]:
 # -- bodies
 
 
-@row("any.bad-json")
+@row("any.bad-json", "any.trailing-garbage")
 @pytest.mark.parametrize("message", ALL_BUT_DUMP, ids=hex)
 @pytest.mark.parametrize(
     "text",
@@ -118,9 +118,26 @@ def test_a_container_id_of_another_type_answers_invalid_json(
     assert "ContainerId" in answer["ErrorMessage"]
 
 
+@row("any.too-deep")
+@pytest.mark.parametrize("message", [START, CREATE, MODIFY], ids=hex)
+def test_nesting_and_digits_without_end_are_refused(steady: Connection, message: int) -> None:
+    deep = b'{"ContainerId":"c","Extra":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    digits = b'{"ContainerId":"c","Extra":' + b"9" * 100_000 + b"}"
+    for text in (deep, digits, b'{"ContainerId":"c","Extra":NaN}'):
+        assert code(steady.ask(message, text)) == "INVALID_JSON"
+
+
 SECRET = "s3cr3t-value"
 
 
+@row(
+    "any.no-secrets",
+    "create.config-undecodable",
+    "execute.no-parameters",
+    "execute.parameters-undecodable",
+    "modify.request-missing",
+    "wait.negative-pid",
+)
 @pytest.mark.parametrize(
     ("message", "fields", "field"),
     [
@@ -198,6 +215,8 @@ def old_schema(major: int, minor: int) -> dict[str, Any]:
         case(
             RESIZE, body(ProcessId=1, Height=1, Width=1), "SYSTEM_NOT_FOUND", row("resize.unknown-container")
         ),
+        case(SIGNAL, body(NULL_ID, ProcessId=1), "SYSTEM_NOT_FOUND", row("signal.null-id")),
+        case(RESIZE, body(NULL_ID, ProcessId=1, Height=1), "SYSTEM_NOT_FOUND", row("resize.null-id")),
         case(GET_PROPERTIES, body(NULL_ID), "E_FAIL", row("properties.null-id")),
         case(GET_PROPERTIES, body(NULL_ID, Query="{"), "INVALID_JSON", row("properties.query-first")),
         case(GET_PROPERTIES, body(), "SYSTEM_NOT_FOUND", row("properties.unknown-container")),

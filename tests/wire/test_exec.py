@@ -9,6 +9,7 @@ import pytest
 from support import specs
 from support.containers import created, new_id, run, shell
 from support.host import Connection, Refused
+from support.matrix import row
 
 
 def output(bridge: Connection, container_id: str, process: dict) -> bytes:
@@ -61,6 +62,7 @@ def test_the_user_of_an_exec_is_resolved(bridge: Connection, user: dict, expecte
         assert set(groups) == set(wanted[1:])
 
 
+@row("execute.user-unknown")
 @pytest.mark.parametrize(
     "name", ["nobody-here", "web:nobody", "a:b:c", ":", "web:", ":wheel", "-1", "4294967296"]
 )

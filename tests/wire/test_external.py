@@ -98,6 +98,7 @@ def test_a_command_line_is_split_as_the_specification_says(vm: Connection, line:
     assert text == expected
 
 
+@row("external.signal")
 def test_a_signalled_process_reports_128_and_the_signal(vm: Connection) -> None:
     process = start(vm, "sleep", "60")
     vm.signal(NULL_ID, process.pid, 15)
@@ -124,6 +125,7 @@ def test_a_pid_that_is_not_ours_is_never_signalled(vm: Connection) -> None:
     assert code(vm.ask(SIGNAL, {**body, "Options": {"Signal": 10}})) in ("NOT_FOUND", "SYSTEM_NOT_FOUND")
 
 
+@row("external.resize")
 def test_a_console_is_a_terminal_of_its_own(vm: Connection) -> None:
     process = script(
         vm, "tty; stty size; read line; echo got $line; exit 3", EmulateConsole=True, stdin=True, stdout=True

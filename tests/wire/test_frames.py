@@ -40,6 +40,7 @@ def assert_next_connection_works(daemon: Daemon) -> None:
     bridge.close()
 
 
+@row("frame.too-small", "frame.too-large")
 @pytest.mark.parametrize("size", [0, 1, 15, 16 * MIB + 1, 0xFFFFFFFF])
 def test_an_impossible_size_closes_only_that_connection(crun_daemon: Daemon, size: int) -> None:
     bridge = crun_daemon.connect()
@@ -50,6 +51,7 @@ def test_an_impossible_size_closes_only_that_connection(crun_daemon: Daemon, siz
     assert any("frame" in line["msg"] or "size" in str(line) for line in crun_daemon.log_lines())
 
 
+@row("frame.truncated")
 def test_a_header_cut_short_ends_only_that_connection(crun_daemon: Daemon) -> None:
     bridge = crun_daemon.connect()
     bridge.send_bytes(HEADER.pack(START, 16, 1)[:9])
@@ -113,6 +115,7 @@ def test_the_version_is_per_connection(crun_daemon: Daemon) -> None:
     bridge.close()
 
 
+@row("any.unknown-type", "any.not-a-request")
 @pytest.mark.parametrize(
     "message",
     [0x10100E01, 0x10100F01, 0x10200101, NOTIFICATION, 0x20100101, 0, 0x10100102, 0x1010FF01, 0xFFFFFFFF],
@@ -134,6 +137,7 @@ def test_noise_never_ends_the_daemon(steady_daemon: Daemon, steady: Connection, 
     assert steady_daemon.process.poll() is None
 
 
+@row("any.answer-limit")
 def test_answers_never_pass_the_limit(steady: Connection) -> None:
     # The host's own limit is checked in Connection; here the answer wants to be larger.
     long_name = "n" * 200_000
@@ -143,6 +147,7 @@ def test_answers_never_pass_the_limit(steady: Connection) -> None:
     assert code(steady.ask(DUMP_STACKS, {**BASE, "ContainerId": unknown})) == "S_OK"
 
 
+@row("any.activity-not-a-guid")
 def test_an_activity_id_that_is_no_guid_is_not_echoed(steady: Connection) -> None:
     for activity in ("", "x", "0000", "z" * 36, 5, None):
         answer = steady.ask(START, {"ContainerId": "c", "ActivityId": activity})

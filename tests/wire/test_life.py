@@ -35,7 +35,7 @@ def test_a_container_runs_from_create_to_delete(daemon: Daemon, bridge: Connecti
     assert_nothing_left(daemon, before)
 
 
-@row("life.first-generation")
+@row("life.first-generation", "shutdown.stopped")
 def test_the_order_of_a_first_generation_host(daemon: Daemon, bridge: Connection) -> None:
     container_id = new_id()
     bridge.create(container_id, specs.container(*shell("echo up; sleep 60")))

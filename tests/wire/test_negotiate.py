@@ -67,6 +67,7 @@ def test_bodies_that_cannot_be_decoded_are_refused(fresh: Connection) -> None:
         assert "ActivityId" not in answer
 
 
+@row("negotiate.letter-case")
 def test_a_body_of_another_letter_case_is_taken(fresh: Connection) -> None:
     text = (
         b'{"containerid":"","ActivityID":"%s","minimumversion":3,"MAXIMUMVERSION":7,"x":[]}\n\n'
@@ -91,6 +92,7 @@ def test_the_version_counts_from_the_answer_on(fresh: Connection) -> None:
     assert code(fresh.answer(second)) in ("E_NOTIMPL", "S_OK")
 
 
+@row("any.version-off")
 def test_without_version_four_everything_is_not_implemented() -> None:
     with running(options={"bridge-v4": "false"}) as daemon:
         connection = daemon.connect(negotiate=False)

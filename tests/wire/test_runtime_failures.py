@@ -170,6 +170,7 @@ def test_an_exec_that_fails_leaves_its_container_running(broken: Broken, how: st
     assert_usable(broken, before)
 
 
+@row("delete.runtime-fails")
 @pytest.mark.parametrize("how", ["fail", "hang"])
 def test_a_delete_that_fails_forgets_the_container_and_says_why(broken: Broken, how: str) -> None:
     container_id = new_id()

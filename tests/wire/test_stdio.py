@@ -181,7 +181,6 @@ def test_a_gibibyte_goes_in_unharmed(bridge: Connection) -> None:
 # -- re-dialling (spec containers.md 10.5)
 
 
-@row("redial.init-output")
 def test_init_output_is_dialled_again_when_the_host_vanished(bridge: Connection) -> None:
     # More than all buffers on the way hold, so that the writer meets the lost connection.
     with created(bridge, "/bin/seq", "1", "400000") as container:

@@ -110,6 +110,7 @@ def test_the_bridge_over_descriptors_zero_and_one(runtime: str) -> None:
         assert daemon.wait() == 0, daemon.describe()
 
 
+@row("stdio.end-of-file")
 def test_the_end_of_file_on_stdin_kills_and_deletes_everything(runtime: str) -> None:
     with running(runtime=runtime, stdio=True) as daemon:
         bridge = daemon.connect()
