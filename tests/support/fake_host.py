@@ -207,8 +207,11 @@ class FakeHost:
 
     def delete_container(self, container_id: str) -> None:
         self._called("delete", container_id)
-        self._container(container_id)
+        container = self._container(container_id)
         del self.containers[container_id]
+        for process in (container.init, *container.execs.values()):
+            if process.exit_code is None:
+                self._exit(process, 137)
 
     def power_off(self) -> bool:
         self._called("power_off")
