@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -37,8 +38,7 @@ def run_monitor(*argv: str) -> subprocess.CompletedProcess[bytes]:
         check=False,
         timeout=15,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
     )
 
 
@@ -130,7 +130,7 @@ def test_a_daemon_that_dies_again_and_again_is_started_less_often(monitor: LiveM
     for _ in range(4):
         monitor.next_daemon().exit(1)
         times.append(time.monotonic())
-    pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert pauses[0] > 0.15
     assert pauses[1] > 0.35
     assert pauses[2] > 0.7

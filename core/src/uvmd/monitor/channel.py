@@ -72,6 +72,11 @@ class Channel:
         self._queue.append((packet, [os.dup(fd) for fd in fds]))
         self._queued_bytes += len(packet)
 
+    def drain(self) -> None:
+        """Take what a daemon that has exited still sent: it may well be its FINISH."""
+        while self.open and self._receive():
+            pass
+
     def close(self) -> None:
         """Close the connection and forget what waits."""
         if not self.open:
@@ -114,27 +119,29 @@ class Channel:
             self._loop.change(self._sock.fileno(), IN)
             self._on_room()
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take a few packets; False when there are no more for now."""
         for _ in range(_BURST):
             if not self.open:
-                return
+                return False
             try:
                 packet, fds = packets.receive(self._sock)
             except BlockingIOError:
-                return
+                return False
             except (OSError, wire.WireError) as error:
                 self._lose(str(error))
-                return
+                return False
             if not packet:
                 self._lose("end of file")
                 packets.close_all(fds)
-                return
+                return False
             try:
                 self._dispatch(packet, fds)
             except wire.WireError as error:
                 self._lose(str(error))
             finally:
                 packets.close_all(fds)
+        return True
 
     def _dispatch(self, packet: bytes, fds: list[int]) -> None:
         op, tag, fields = wire.decode(packet)

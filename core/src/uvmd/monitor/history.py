@@ -7,6 +7,7 @@ splices them into the ring, so nothing passes through the monitor's memory eithe
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from uvmd.monitor import _sys
@@ -19,8 +20,10 @@ _MOVE_BYTES = 1 << 20
 class Scratch:
     """The pipe in which a chunk waits between tee(2) and the ring; one for all streams."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipe_bytes: int) -> None:
         self.read_end, self.write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # Room for whatever the largest pipe that it duplicates can hold.
+        fcntl.fcntl(self.write_end, fcntl.F_SETPIPE_SZ, pipe_bytes)
         self._sink = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
 
     def copy_of(self, source: int) -> int:
@@ -48,6 +51,11 @@ class History:
 
     def take(self, scratch: Scratch, count: int) -> None:
         """Move the next count bytes out of the scratch pipe."""
+        if count > SIZE_BYTES:
+            # Not even copied: the rest of this chunk alone fills the ring.
+            scratch.drop(count - SIZE_BYTES)
+            self._written += count - SIZE_BYTES
+            count = SIZE_BYTES
         while count > 0:
             at = self._written % SIZE_BYTES
             moved = os.splice(scratch.read_end, self._file(), min(count, SIZE_BYTES - at), offset_dst=at)

@@ -14,7 +14,7 @@ from uvmd.monitor.loop import EDGE, IN, OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from uvmd.monitor.output import Tools
+    from uvmd.monitor.tools import Tools
 
 _BURST = 16
 _CHUNK_BYTES = 65_536

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from uvmd.monitor.channel import Channel
-    from uvmd.monitor.output import Tools
+    from uvmd.monitor.tools import Tools
 
 _NS = 1_000_000_000
 _MAX_DEADLINE_S = 1e8

@@ -12,11 +12,11 @@ from uvmd.monitor.children import Children
 from uvmd.monitor.launcher import Launcher
 from uvmd.monitor.log import Log
 from uvmd.monitor.loop import IN, Loop
-from uvmd.monitor.output import Tools
 from uvmd.monitor.requests import Requests, kill_left_over
 from uvmd.monitor.slots import Slot
 from uvmd.monitor.spawn import Spawner
 from uvmd.monitor.supervisor import Supervisor
+from uvmd.monitor.tools import Tools
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ class Monitor:
             self._bridge.shut("the daemon is gone")
 
     def _daemon_exited(self, status: int) -> None:
+        if self._supervisor.channel is not None:
+            self._supervisor.channel.drain()
         if self._finished or self._ending:
             return
         if self._stop_reason:

@@ -15,36 +15,27 @@ import os
 import select
 
 from uvmd.monitor import dial
-from uvmd.monitor.history import History, Scratch
-from uvmd.monitor.loop import EDGE, IN, OUT, Loop
+from uvmd.monitor.history import History
+from uvmd.monitor.loop import EDGE, IN, OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from uvmd.monitor.log import Log
+    from uvmd.monitor.tools import Tools
 
 REDIAL_S = 0.1
 REFUSED_S = 10.0
 
 _REDIAL_DEADLINE_S = 3.0
-_BURST = 16
+_BURST = 8
 _CHUNK_BYTES = 1 << 20
-_BUFFER_BYTES = 65_536
+# A stream that has moved this much is worth a larger pipe.
+_BUSY_BYTES = 1 << 20
+# A stream that was moved so short a time ago is in full flow.
+_FAST_S = 0.001
 _SPLICE = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 _VANISHED = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
-
-
-class Tools:
-    """What all relays of a monitor share."""
-
-    def __init__(self, loop: Loop, log: Log) -> None:
-        self.loop = loop
-        self.log = log
-        self.scratch = Scratch()
-        self.buffer = bytearray(_BUFFER_BYTES)
-        self.view = memoryview(self.buffer)
-        self.drain_grace_s = 10.0
 
 
 class Output:
@@ -55,9 +46,9 @@ class Output:
     """
 
     __slots__ = (
-        "_closing", "_connection", "_copying", "_dialling", "_half_close", "_history", "_last_moved",
-        "_lost_at", "_name", "_on_done", "_own_source", "_pending", "_replay", "_source", "_target",
-        "_tee", "_timer", "_tools", "done", "gone_at",
+        "_closing", "_connection", "_copying", "_dialling", "_half_close", "_history", "_large",
+        "_last_moved", "_lost_at", "_name", "_on_done", "_own_source", "_pending", "_replay", "_source",
+        "_target", "_tee", "_timer", "_tools", "_until_busy", "done", "gone_at",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +79,8 @@ class Output:
         self._dialling: dial.Dial | None = None
         self._timer: object = None
         self._closing = False
+        self._until_busy = _BUSY_BYTES
+        self._large = False
         self._last_moved = tools.loop.now()
         self._lost_at = 0.0
         self.gone_at: float | None = None
@@ -116,6 +109,10 @@ class Output:
         if self._closing:
             self._await_host()
             return
+        if self._tools.loop.now() - self._last_moved < _FAST_S:
+            # Let the writer fill the pipe: one large splice costs less than ten small ones
+            # (measured with writes of 4 KiB: half the time, a fifth of our CPU).
+            os.sched_yield()
         try:
             for _ in range(_BURST):
                 if not self._move():
@@ -191,6 +188,10 @@ class Output:
             return self._splice_failed(error)
         if moved:
             self._last_moved = self._tools.loop.now()
+            if self._until_busy > 0:
+                self._until_busy -= moved
+                if self._until_busy <= 0:
+                    self._large = self._tools.enlarge(self._source)
         return moved
 
     def _splice(self) -> int:
@@ -386,6 +387,9 @@ class Output:
         if self._own_source and self._source >= 0:
             self._tools.loop.unwatch(self._source)
             os.close(self._source)
+            if self._large:
+                self._large = False
+                self._tools.give_back()
         self._source = -1
 
     def _readable(self) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from uvmd.monitor.bridge import Bridge
     from uvmd.monitor.channel import Channel
-    from uvmd.monitor.output import Tools
+    from uvmd.monitor.tools import Tools
 else:
     import _signal as signal
 

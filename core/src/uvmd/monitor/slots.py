@@ -13,7 +13,8 @@ import os
 from uvmd.monitor import terminal, wire
 from uvmd.monitor.input import Input
 from uvmd.monitor.loop import EDGE, IN, OUT, Timer
-from uvmd.monitor.output import Output, Tools
+from uvmd.monitor.output import Output
+from uvmd.monitor.tools import Tools
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
