@@ -237,6 +237,30 @@ def test_an_exec_that_the_runtime_refuses_leaves_nothing(bench: Bench, streams: 
         run_exec(bench, **streams)
 
 
+@pytest.mark.parametrize("member", [True, False])
+def test_what_a_failed_runtime_has_started_is_killed_if_it_is_the_container_s(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, member: bool
+) -> None:
+    bench.running()
+    group = bench.cgroup_top / "pods" / "c1"
+    group.mkdir(parents=True)
+    (group / "cgroup.procs").write_text("4711\n" if member else "1\n")
+    killed: list[int] = []
+    monkeypatch.setattr(exec.os, "kill", lambda pid, number: killed.append(pid))
+    run = bench.monitor.run
+
+    def late(argv: Any, **options: Any) -> Any:
+        with open(options["pid_file"], "w") as file:
+            file.write("4711")
+        return run(argv, **options)
+
+    bench.monitor.run = late  # type: ignore[method-assign]
+    bench.monitor.outcomes["runtime exec"] = (Finished(4), '{"level":"error","msg":"late"}\n')
+    with bench.nothing_changes(), pytest.raises(RuntimeFailed, match="late"):
+        run_exec(bench)
+    assert killed == ([4711] if member else [])
+
+
 def test_an_exec_that_cannot_be_recorded_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.running()
 

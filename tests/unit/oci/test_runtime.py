@@ -95,7 +95,7 @@ def test_commands_are_those_of_both_runtimes(tmp_path: Path, runtime: OciRuntime
     runtime.update("c1", b"{}")
     assert words(runner) == ["update", "--resources", "-", "c1"]
     assert runner.calls[-1]["stdin"] == b"{}"
-    assert os.listdir(tmp_path / "c1") == []
+    assert sorted(os.listdir(tmp_path / "c1")) == ["4.pid", "5.pid"]
 
 
 def test_on_an_initial_ramfs_the_root_cannot_be_pivoted(tmp_path: Path, runner: Runner) -> None:
@@ -142,7 +142,7 @@ def test_a_program_that_cannot_be_run_is_said(tmp_path: Path, runtime: OciRuntim
     runner.error = OSError(13, "Permission denied")
     with pytest.raises(RuntimeFailed, match="Permission denied"):
         runtime.create("c1", "/b", slot=1, console_socket="")
-    assert os.listdir(tmp_path / "c1") == []
+    assert os.listdir(tmp_path / "c1") == ["1.pid"]
 
 
 def test_a_missing_runtime_is_looked_for_again(tmp_path: Path, runtime: OciRuntime, runner: Runner) -> None:

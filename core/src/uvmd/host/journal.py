@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from uvmd.host.containers import Container, State
 from uvmd.host.processes import Kind, Process
-from uvmd.linux.files import write_all
+from uvmd.linux.files import unlink_if_there, write_all
 
 log = logging.getLogger(__name__)
 
@@ -106,18 +106,12 @@ class Journal:
         aside = f"{self._directory}/{name}.new"
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         write_all(fd, json.dumps(entry, separators=(",", ":")).encode())
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+        unlink_if_there(path)
         os.rename(aside, path)
 
     def _unlink(self, name: str) -> None:
         with self._lock:
-            try:
-                os.unlink(f"{self._directory}/{name}.json")
-            except FileNotFoundError:
-                pass
+            unlink_if_there(f"{self._directory}/{name}.json")
 
 
 def _is_whole(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Writing small files whole."""
+"""Writing small files whole, and removing files that may be gone."""
 
 from __future__ import annotations
 
@@ -16,3 +16,11 @@ def write_all(fd: int, data: bytes) -> None:
             view = view[os.write(fd, view) :]
     finally:
         os.close(fd)
+
+
+def unlink_if_there(path: str) -> None:
+    """Remove a file; a missing one is fine."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

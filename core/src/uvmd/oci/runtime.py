@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from uvmd.errors import ContainerNotFound, DeadlineExceeded, RuntimeFailed
+from uvmd.linux.files import unlink_if_there
 from uvmd.oci.runtime_log import last_error, runtime_error
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -101,6 +102,10 @@ class OciRuntime:
             self._program = next((program for program in found if program), None)
         return self._program
 
+    def pid_file(self, container_id: str, slot: int) -> str:
+        """The file in which a runtime leaves the pid of what it starts; the caller removes it."""
+        return f"{self._work}/{container_id}/{slot}.pid"
+
     def create(self, container_id: str, bundle: str, *, slot: int, console_socket: str) -> int:
         """Make the container; its init waits to be started. Returns init's pid."""
         options = ["-b", bundle]
@@ -138,14 +143,11 @@ class OciRuntime:
             raise RuntimeFailed(f"{self._program} state {container_id}: answer cannot be read") from error
 
     def _spawn(self, container_id: str, command: str, options: list[str], slot: int, console: str) -> int:
-        pid_file = f"{self._work}/{container_id}/{slot}.pid"
+        pid_file = self.pid_file(container_id, slot)
         options = [*options, "--pid-file", pid_file]
         if console:
             options += ["--console-socket", console]
-        try:
-            return self._call(container_id, command, options, slot=slot, pid_file=pid_file).pid
-        finally:
-            _unlink(pid_file)
+        return self._call(container_id, command, options, slot=slot, pid_file=pid_file).pid
 
     def _call(
         self,
@@ -190,7 +192,7 @@ class OciRuntime:
             self._program = None  # it may have been replaced; look for it again next time
             raise RuntimeFailed(f"{doing}: {error.strerror or error}") from error
         finally:
-            _unlink(log)
+            unlink_if_there(log)
 
 
 def _ending(status: int) -> str:
@@ -203,10 +205,3 @@ def _read(path: str) -> str:
             return file.read(1 << 20)
     except OSError:
         return ""
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

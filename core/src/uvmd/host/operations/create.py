@@ -21,6 +21,7 @@ from uvmd.host.requests import check_new_id
 from uvmd.linux import proc
 from uvmd.linux.accounts import Accounts, read_accounts
 from uvmd.linux.devices import find_devices
+from uvmd.linux.files import unlink_if_there
 from uvmd.oci import annotations as asked
 from uvmd.oci.shape import cgroup, devices, narrow, rlimits, shm, tee, users
 from uvmd.oci.spec import Spec, check_hostname, owns_pid_namespace, read_spec
@@ -153,7 +154,10 @@ def _apply(ctx: Context, container: Container, spec: Spec, undo: Undo) -> None:
         ctx.slots.open_slot(slot, terminal=terminal, console_socket=console, label=container.id)
         undo.callback(ctx.slots.release, slot, step="release the slot")
         undo.callback(runtime_undo.destroy, ctx, container, step="delete what the runtime made")
-        init.pid = ctx.runtime.create(container.id, container.bundle, slot=slot, console_socket=console)
+        try:
+            init.pid = ctx.runtime.create(container.id, container.bundle, slot=slot, console_socket=console)
+        finally:
+            unlink_if_there(ctx.runtime.pid_file(container.id, slot))
         init.start_time = proc.start_time(init.pid)
         # Before anybody can see the container: from then on it is not undone any more.
         ctx.journal.save(container, state=State.CREATED)

@@ -16,7 +16,7 @@ from uvmd.host.processes import Kind, Process
 from uvmd.host.requests import ExecuteRequest
 from uvmd.linux import proc
 from uvmd.linux.accounts import Accounts, read_accounts
-from uvmd.linux.files import write_all
+from uvmd.linux.files import unlink_if_there, write_all
 from uvmd.oci.shape import narrow, users
 from uvmd.oci.spec import read_process
 
@@ -111,12 +111,35 @@ def _start(
             ctx.slots.open_slot(slot, terminal=process.terminal, console_socket=console, label=container.id)
             ctx.slots.connect(slot, request.ports, discard=not stdio)
         undo.callback(_kill, ctx, slot, step="kill the process")
-        pid = ctx.runtime.exec(container.id, file, slot=slot, console_socket=console)
+        pid = _run(ctx, container, file, slot, console)
     finally:
         os.unlink(file)
     process.start_time = proc.start_time(pid)
     ctx.registry.started(process, pid)
     ctx.journal.save(container)
+
+
+def _run(ctx: Context, container: Container, file: str, slot: int, console: str) -> int:
+    pid_file = ctx.runtime.pid_file(container.id, slot)
+    try:
+        return ctx.runtime.exec(container.id, file, slot=slot, console_socket=console)
+    except BaseException:
+        _kill_stray(ctx, container, pid_file)
+        raise
+    finally:
+        unlink_if_there(pid_file)
+
+
+def _kill_stray(ctx: Context, container: Container, pid_file: str) -> None:
+    """Kill what a runtime started before it failed or was killed; it is no slot's process."""
+    try:
+        with open(pid_file, encoding="ascii") as found:
+            pid = int(found.read(32))
+        # Only a member of the container: the file is all that the runtime's word is worth now.
+        if pid in ctx.cgroups.processes(container.cgroup):
+            os.kill(pid, signal.SIGKILL)
+    except (OSError, ValueError):
+        return
 
 
 def _write_document(path: str, document: dict[str, Any]) -> None:
