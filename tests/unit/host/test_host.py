@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from unit.host.fakes import Clock, FakeGate, FakeMonitor, FakeSlot, container_spec
+from unit.host.fakes import Clock, FakeGate, FakeMonitor, FakeSlot, Finished, container_spec
 from uvmd.errors import ContainerNotFound, Failed, Refused
 from uvmd.host import power
 from uvmd.host.host import Host, prepare_for_runtime
 from uvmd.host.locks import ChangeLock
+from uvmd.host.operations import end_all
 from uvmd.host.parts import HostSettings
 from uvmd.host.pods import REFRESH_S, Pods
 from uvmd.host.requests import NULL_ID, ContainerExit, ExecuteRequest
@@ -127,6 +128,22 @@ def test_the_end_of_the_daemon_takes_every_container_along(host: Host, monitor: 
     with pytest.raises(ContainerNotFound):
         host.require_created("c1")
     assert os.listdir(f"{host.settings.run_dir}/journal") == []
+    with pytest.raises(Refused, match="stopping"):
+        create(host, "c3")
+
+
+def test_what_cannot_be_taken_down_at_the_end_is_logged(
+    host: Host, monitor: FakeMonitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(host)
+    monitor.outcomes["runtime delete"] = (Finished(1), "")
+    create(host, "c2")
+    host.require_created("c2").deleting = True
+    end_all.end_all(host._context)
+    assert sorted(record.container for record in caplog.records if hasattr(record, "container"))[-2:] == [
+        "c1",
+        "c2",
+    ]
 
 
 def test_a_new_host_recovers_from_the_monitor_s_state(host: Host, monitor: FakeMonitor) -> None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from uvmd.errors import Failed, Refused, UvmdError
+from uvmd.errors import Failed, Refused
 from uvmd.host import power, recovery
 from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
@@ -22,6 +22,7 @@ from uvmd.host.operations import (
     constraints,
     create,
     delete,
+    end_all,
     exec,
     external,
     properties,
@@ -145,21 +146,7 @@ class Host:
 
     def end_all(self) -> None:
         """Kill and delete every container; for a daemon that takes them along. Blocks."""
-        containers = self._context.registry.containers()
-        for container in containers:
-            start.kill_init(self._context, container.init)  # all at once, then one by one
-        for container in containers:
-            try:
-                for error in delete.take_down(self._context, container):
-                    log.warning(
-                        "container left something behind",
-                        extra={"container": container.id, "error": str(error)},
-                    )
-            except UvmdError as error:
-                log.warning(
-                    "container could not be ended", extra={"container": container.id, "error": str(error)}
-                )
-        self._context.cgroups.remove_if_empty(self.settings.pods_cgroup)
+        end_all.end_all(self._context)
 
     # News of the monitor, on the poll thread
 

@@ -14,6 +14,7 @@ from uvmd.errors import (
     DeadlineExceeded,
     InvalidState,
     ProcessNotFound,
+    Refused,
 )
 from uvmd.host.containers import Container, State
 from uvmd.host.processes import Kind, Process
@@ -28,6 +29,7 @@ class Registry:
         self._containers: dict[str, Container] = {}
         self._by_slot: dict[int, Process] = {}
         self._external: dict[int, Process] = {}
+        self._closed = False
 
     # Containers
 
@@ -36,11 +38,19 @@ class Registry:
 
         Raises:
             ContainerExists: the id is in use.
+            Refused: the registry is closed.
         """
         with self._changed:
+            if self._closed:
+                raise Refused("uvmd is stopping, no container can be created")
             if container.id in self._containers:
                 raise ContainerExists(f"container {container.id} exists")
             self._containers[container.id] = container
+
+    def close(self) -> None:
+        """Admit no further container."""
+        with self._changed:
+            self._closed = True
 
     def require_free(self, container_id: str) -> None:
         """Raise ContainerExists if the id is in use."""
@@ -159,6 +169,14 @@ class Registry:
         except BaseException:
             container.deleting = False
             raise
+
+    def wait_created(self, container: Container, wait_s: float) -> bool:
+        """Wait until the container's create has ended; False if it failed, or took too long."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: container.state is not State.CREATING or container.id not in self._containers, wait_s
+            )
+            return container.state is not State.CREATING
 
     def wait_terminated(self, container: Container, wait_s: float) -> bool:
         """Wait until the container's init is gone and drained; False when the time is up."""
