@@ -96,7 +96,7 @@ class Daemon:
             **(options or {}),
         }
         self.environment = {**ENVIRONMENT, **(environment or {})}
-        self._program = program
+        self.program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self.exit_status: int | None = None
@@ -106,8 +106,8 @@ class Daemon:
     # -- life
 
     def argv(self) -> list[str]:
-        if self._program is not None:
-            return list(self._program)
+        if self.program is not None:
+            return list(self.program)
         flags = [f"--{key}={value}" for key, value in self.options.items()]
         return [str(machine.BIN / "uvmd"), "serve", *flags]
 
@@ -159,7 +159,9 @@ class Daemon:
 
     def find_daemon(self) -> int | None:
         for pid in children(self.monitor_pid):
-            if "uvmd.daemon" in command_line(pid):
+            if "uvmd.daemon" in command_line(pid) or any(
+                word.endswith("scripted_daemon.py") for word in command_line(pid)
+            ):
                 return pid
         return None
 

@@ -114,11 +114,22 @@ def show(demo: Demo) -> None:
 
         say("4. One in the background, with limits; a second process in it; what it uses.")
         demo.uvmctl(
-            "run", "-d", "--name", "web", "-m", "64m", "--pids-limit", "50", root, "sh", "-c", "sleep 600"
+            "run",
+            "-d",
+            "--name",
+            "demo-web",
+            "-m",
+            "64m",
+            "--pids-limit",
+            "50",
+            root,
+            "sh",
+            "-c",
+            "sleep 600",
         )
-        demo.uvmctl("exec", "web", "ps")
+        demo.uvmctl("exec", "demo-web", "ps")
         demo.uvmctl("ps")
-        demo.uvmctl("stats", "web")
+        demo.uvmctl("stats", "demo-web")
 
         say("5. Now the daemon dies (kill -9). The monitor keeps the container and starts a new one.")
         before = find_daemon(monitor.pid)
@@ -129,11 +140,11 @@ def show(demo: Demo) -> None:
         )
         print(f"  -> the daemon is now process {after}; the container did not notice:", flush=True)
         demo.uvmctl("ps")
-        demo.uvmctl("exec", "web", "sh", "-c", "echo still here; exit 3", expect=3)
+        demo.uvmctl("exec", "demo-web", "sh", "-c", "echo still here; exit 3", expect=3)
 
         say("6. Clean up: stop it, delete it, stop the daemon.")
-        demo.uvmctl("stop", "-t", "1", "web")
-        demo.uvmctl("rm", "web")
+        demo.uvmctl("stop", "-t", "1", "demo-web")
+        demo.uvmctl("rm", "demo-web")
         print(f"$ kill {monitor.pid}", flush=True)
         monitor.terminate()
         status = monitor.wait(20)

@@ -63,6 +63,8 @@ class Input:
 
 
 def _discard(listener: socket.socket) -> None:
+    if listener.fileno() < 0:
+        return
     path = listener.getsockname()
     listener.close()
     Path(path).unlink(missing_ok=True)
