@@ -11,15 +11,17 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
 
 from uvmd.bridge.call import Call
-from uvmd.bridge.facade import HostFacade
 from uvmd.bridge.identifiers import NO_VERSION, PROTOCOL_VERSION, Message
 from uvmd.bridge.plain import check_base, read_versions
 from uvmd.errors import Failed, UnknownMessage, UnsupportedProtocol
+
+if TYPE_CHECKING:
+    from uvmd.bridge.facade import HostFacade
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +48,7 @@ _CAPABILITIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """A message, as far as dispatch is concerned."""
 
     name: str

@@ -9,8 +9,7 @@ them and the models to the same answers.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from uvmd.bridge.identifiers import ZERO_GUID
 from uvmd.codec import Names, fold
@@ -42,8 +41,7 @@ _U32_MAX = 0xFFFF_FFFF
 _GUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-@dataclass(frozen=True, slots=True)
-class Common:
+class Common(NamedTuple):
     """The fields of every request, as far as they could be made out."""
 
     container_id: str = ""

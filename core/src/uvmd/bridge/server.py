@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from uvmd.bridge import answers
 from uvmd.bridge.call import LATER, SILENCE, Call, Connection
 from uvmd.bridge.dispatch import Dispatcher
-from uvmd.bridge.facade import HostFacade
 from uvmd.bridge.frames import HEADER, HEADER_BYTES
 from uvmd.bridge.hresult import HResult, of_error
 from uvmd.bridge.identifiers import NO_VERSION, Message, response_type
@@ -28,6 +27,7 @@ from uvmd.observe.spans import Spans
 from uvmd.observe.stacks import stack_of
 
 if TYPE_CHECKING:
+    from uvmd.bridge.facade import HostFacade
     from uvmd.host.requests import ContainerExit
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from uvmd.observe.lines import FLAT, time_text
 
@@ -22,8 +22,7 @@ _TRACEPARENT = re.compile("([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{
 _MAX_TRACESTATE = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """One request, ended. Times in nanoseconds, ids in lower-case hex."""
 
     name: str
