@@ -25,11 +25,6 @@ class DeviceNode:
     gid: int
 
 
-def device_at(path: str) -> DeviceNode | None:
-    """Return the node at ``path`` (not following a symlink), None for anything but a device."""
-    return _from_stat(path, os.lstat(path))
-
-
 def _from_stat(path: str, status: os.stat_result) -> DeviceNode | None:
     if stat.S_ISBLK(status.st_mode):
         kind = "b"

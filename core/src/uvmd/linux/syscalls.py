@@ -19,26 +19,15 @@ SYS_OPENAT2: Final = 437  # the same number on both architectures (asm-generic)
 _SYS_REBOOT: Final = {"x86_64": 169, "aarch64": 142}
 
 # linux/openat2.h
-RESOLVE_NO_XDEV: Final = 0x01
 RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08
 RESOLVE_IN_ROOT: Final = 0x10
 
 # linux/mount.h
-MS_RDONLY: Final = 1
 MS_NOSUID: Final = 2
 MS_NODEV: Final = 4
 MS_NOEXEC: Final = 8
-MS_REMOUNT: Final = 32
-MS_BIND: Final = 4096
-MS_REC: Final = 16384
-MS_SHARED: Final = 1 << 20
-UMOUNT_NOFOLLOW: Final = 8
-MNT_DETACH: Final = 2
-
-# linux/magic.h
-CGROUP2_SUPER_MAGIC: Final = 0x63677270
 
 # linux/reboot.h
 _REBOOT_MAGIC1: Final = 0xFEE1DEAD
@@ -56,6 +45,8 @@ def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
 
     The descriptor is close-on-exec. ENOSYS: the kernel is older than 5.6.
     """
+    if "\0" in path:
+        raise ValueError("a path has no NUL")  # the kernel would read a shorter one
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
     while True:
         fd = _libc.syscall(
@@ -78,21 +69,6 @@ def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "")
     packed = os.fsencode(data) if data else None
     if _libc.mount(*arguments, ctypes.c_ulong(flags), packed) != 0:
         _raise(target)
-
-
-def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
-    """Call umount2(2); a symlink as the last component is refused unless told otherwise."""
-    if _libc.umount2(os.fsencode(target), ctypes.c_int(flags)) != 0:
-        _raise(target)
-
-
-def filesystem_magic(path: str) -> int:
-    """Return ``f_type`` of statfs(2)."""
-    # struct statfs begins with f_type as a word on both architectures; 120 bytes in all.
-    buffer = ctypes.create_string_buffer(256)
-    if _libc.statfs(os.fsencode(path), buffer) != 0:
-        _raise(path)
-    return int(struct.unpack_from("=q", buffer.raw)[0])
 
 
 def power_off() -> None:

@@ -13,6 +13,7 @@ from uvmd.host.operations.places import root_above
 from uvmd.linux import paths
 from uvmd.linux.files import write_all
 from uvmd.linux.trees import remove_tree
+from uvmd.oci.shape.tee import wants_log_mount
 from uvmd.oci.spec import Spec
 
 # With a user namespace the container's root is not the VM's and must get through to its rootfs.
@@ -36,10 +37,7 @@ def prepare(ctx: Context, container: Container, spec: Spec, undo: Undo) -> None:
     fd, made = paths.ensure_directory_beneath(root, os.path.relpath(container.bundle, root), _BUNDLE_MODE)
     try:
         undo.callback(paths.remove_empty, made, step="remove the bundle")
-        if (
-            any(mount.get("source") == container.logs for mount in spec.get("mounts", ()))
-            or container.tee_log
-        ):
+        if container.tee_log or wants_log_mount(spec):
             _make_logs(fd, container.logs, undo)
         _write_config(fd, container.bundle, spec, undo)
     finally:
