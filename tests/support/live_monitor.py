@@ -184,8 +184,12 @@ class LiveMonitor:
                 os.kill(daemon.pid, 9)
         for sock in [self._control, *self._open]:
             sock.close()
+        log = self.log.read_text(errors="replace")
         if kind is not None:
-            sys.stderr.write(self.log.read_text(errors="replace"))
+            sys.stderr.write(log)
+        else:
+            assert "internal error" not in log, log
+            assert "an output has failed" not in log, log
 
 
 def listen(path: Path) -> socket.socket:

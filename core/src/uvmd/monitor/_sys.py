@@ -129,9 +129,6 @@ def _attributes(flag: int) -> ctypes.Array[ctypes.c_char]:
 
 
 def _strings(values: Sequence[bytes]) -> ctypes.Array[ctypes.c_char_p]:
-    for value in values:
-        if b"\0" in value:
-            raise ValueError("a zero byte in an argument or environment variable")
     return (ctypes.c_char_p * (len(values) + 1))(*values, None)
 
 

@@ -9,13 +9,14 @@ from uvmd.monitor import _sys, wire
 from uvmd.monitor.bridge import Bridge
 from uvmd.monitor.channel import Channel
 from uvmd.monitor.children import Children
-from uvmd.monitor.launcher import Launcher
 from uvmd.monitor.log import Log
 from uvmd.monitor.loop import IN, Loop
+from uvmd.monitor.programs import Programs
 from uvmd.monitor.requests import Requests, kill_left_over
 from uvmd.monitor.slots import Slot
 from uvmd.monitor.spawn import Spawner
 from uvmd.monitor.supervisor import Supervisor
+from uvmd.monitor.table import SlotTable
 from uvmd.monitor.tools import Tools
 
 TYPE_CHECKING = False
@@ -44,8 +45,9 @@ class Monitor:
         self._spawner = Spawner()
         self._children = Children(self._failed, self._exited, self._daemon_exited)
         self._bridge = Bridge(self._loop, self._log, self)
-        self._launcher = Launcher(self._tools, self._spawner, self._children, self._drained)
-        self._requests = Requests(self._tools, self._log, self._bridge, self._launcher, self._finish)
+        self._table = SlotTable(self._tools, self._children, self._drained)
+        programs = Programs(self._loop, self._spawner, self._children, self._table)
+        self._requests = Requests(self._tools, self._bridge, self._table, programs, self._finish)
         self._supervisor = Supervisor(
             self._loop,
             self._log,
@@ -89,7 +91,8 @@ class Monitor:
 
     def bridge_finished(self, reason: str) -> None:
         """The bridge was on stdio, and that has ended: so do we."""
-        self._stop(reason)
+        if not self._stop_reason:
+            self._stop(reason)
 
     def daemon_waiting_bytes(self) -> int:
         """Return how much the daemon still has to read."""
@@ -106,7 +109,7 @@ class Monitor:
 
     def _greet(self, channel: Channel, tag: int) -> None:
         channel.greeted = self._supervisor.ever_greeted = True
-        slots = [slot.state() for slot in self._launcher.slots.values()]
+        slots = [slot.state() for slot in self._table.slots.values()]
         channel.send(wire.REPLY, tag, wire.VERSION, self._supervisor.starts, slots)
         if self._stop_reason:
             channel.send(wire.STOP, 0, self._stop_reason.encode())
@@ -126,7 +129,7 @@ class Monitor:
 
     def _daemon_lost(self) -> None:
         """Nobody can answer the host now; it dials anew when the next daemon asks for it."""
-        self._launcher.daemon_gone()
+        self._table.daemon_gone()
         if not self._finished:
             self._bridge.shut("the daemon is gone")
 
@@ -203,7 +206,7 @@ class Monitor:
             self._loop.call_later(_LOOK_S, lambda: self._await_last_frames(status, until))
 
     def _kill_all(self) -> None:
-        kill_left_over(self._launcher.slots, only_external=False)
+        kill_left_over(self._table.slots, only_external=False)
         self._supervisor.kill()
 
     def _end(self, status: int) -> None:
@@ -214,7 +217,7 @@ class Monitor:
         self._status = status
         self._supervisor.restart = False
         self._children.kill_runs()
-        kill_left_over(self._launcher.slots, only_external=True)
+        kill_left_over(self._table.slots, only_external=True)
         now = self._loop.now()
         self._await_end(now + _END_S, now + _END_S + _KILLED_S)
 
@@ -222,7 +225,7 @@ class Monitor:
         self._children.reap()
         now = self._loop.now()
         left = self._supervisor.alive or any(
-            slot.external and slot.pid and slot.status is None for slot in self._launcher.slots.values()
+            slot.external and slot.pid and slot.status is None for slot in self._table.slots.values()
         )
         if left and now < until:
             if now >= patience:

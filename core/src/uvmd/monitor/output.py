@@ -14,20 +14,17 @@ import errno
 import os
 import select
 
-from uvmd.monitor import dial
-from uvmd.monitor.history import History
 from uvmd.monitor.loop import EDGE, IN, OUT
+from uvmd.monitor.redial import RETRY_S, Redial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from uvmd.monitor.dial import Target
+    from uvmd.monitor.history import History
     from uvmd.monitor.tools import Tools
 
-REDIAL_S = 0.1
-REFUSED_S = 10.0
-
-_REDIAL_DEADLINE_S = 3.0
 _BURST = 8
 _CHUNK_BYTES = 1 << 20
 # A stream that has moved this much is worth a larger pipe.
@@ -46,9 +43,9 @@ class Output:
     """
 
     __slots__ = (
-        "_closing", "_connection", "_copying", "_dialling", "_half_close", "_history", "_large",
-        "_last_moved", "_lost_at", "_name", "_on_done", "_own_source", "_pending", "_replay", "_source",
-        "_target", "_tee", "_timer", "_tools", "_until_busy", "done", "gone_at",
+        "_closing", "_connection", "_copying", "_half_close", "_large", "_last_moved", "_name",
+        "_on_done", "_own_source", "_pending", "_redial", "_replay", "_source", "_tee", "_tools",
+        "_until_busy", "done",
     )  # fmt: skip
 
     def __init__(
@@ -61,7 +58,7 @@ class Output:
         *,
         terminal: bool = False,
         tee: int = -1,
-        redial: dial.Target | None = None,
+        redial: Target | None = None,
     ) -> None:
         self._tools = tools
         self._name = name
@@ -71,19 +68,16 @@ class Output:
         self._own_source = not terminal
         self._half_close = not terminal
         self._tee = tee
-        self._target = redial
-        self._history = History() if redial is not None else None
+        self._redial: Redial | None = None
+        if redial is not None:
+            self._redial = Redial(tools, name, redial, self._host_is_back, self._give_up)
         self._copying = terminal or tee >= 0 or connection is None
         self._pending: memoryview | None = None
         self._replay: memoryview | None = None
-        self._dialling: dial.Dial | None = None
-        self._timer: object = None
         self._closing = False
         self._until_busy = _BUSY_BYTES
         self._large = False
         self._last_moved = tools.loop.now()
-        self._lost_at = 0.0
-        self.gone_at: float | None = None
         self.done = False
 
     @property
@@ -93,7 +87,7 @@ class Output:
 
     @property
     def _redialling(self) -> bool:
-        return self._connection is None and self._history is not None
+        return self._redial is not None and self._redial.active
 
     def start(self) -> None:
         """Begin to relay. A terminal's master is watched by whoever shares it."""
@@ -104,7 +98,7 @@ class Output:
 
     def advance(self, _events: int = 0) -> None:
         """Move what can be moved."""
-        if self.done:
+        if self.done or self._redialling:
             return
         if self._closing:
             self._await_host()
@@ -122,11 +116,17 @@ class Output:
                     return
         except BlockingIOError:
             return
+        except Exception as error:
+            # Whatever it is: an exit whose stream never ends would never be reported.
+            self._tools.log.error("an output has failed, closing it", stream=self._name, error=str(error))
+            self._finish()
+            return
         self._tools.loop.soon(self.advance)
 
     def process_gone(self, now: float) -> None:
         """The process itself has exited; from now on waiting for others is bounded."""
-        self.gone_at = now
+        if self._redial is not None:
+            self._redial.gone_at = now
         self._last_moved = max(self._last_moved, now)
 
     def check_grace(self) -> float:
@@ -136,32 +136,28 @@ class Output:
         """
         left_s = self._last_moved + self._tools.drain_grace_s - self._tools.loop.now()
         if self.done or self._closing or self._redialling or left_s > 0:
-            return max(left_s, REDIAL_S)
+            return max(left_s, RETRY_S)
         if self._pending is None and self._replay is None and not self._readable():
             self._tools.log.info(
                 "a descendant still holds the output of a gone process, closing it", stream=self._name
             )
             self._end()
-        return max(self._tools.drain_grace_s, REDIAL_S)
+        return max(self._tools.drain_grace_s, RETRY_S)
 
     def stop_redial(self) -> None:
         """From now on a vanished host ends the stream."""
-        if self._history is None:
-            return
-        waiting = self._redialling
-        self._history.close()
-        self._history = None
-        if waiting:
-            self._cancel_dial()
-            self._give_up("re-dialling was stopped")
+        redial, self._redial = self._redial, None
+        if redial is not None:
+            redial.close()
+            if redial.active:
+                self._give_up("re-dialling was stopped")
 
     def close(self) -> None:
         """Stop wherever it is, without a word."""
         self.done = True
-        self._cancel_dial()
-        if self._history is not None:
-            self._history.close()
-            self._history = None
+        if self._redial is not None:
+            self._redial.close()
+            self._redial = None
         self._drop_connection()
         self._close_source()
         if self._tee >= 0:
@@ -181,7 +177,10 @@ class Output:
         if self._copying:
             return self._copy()
         try:
-            moved = self._splice() if self._history is None else self._splice_and_remember(self._history)
+            if self._redial is None:
+                moved = self._splice()
+            else:
+                moved = self._splice_and_remember(self._redial.history)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -213,7 +212,7 @@ class Output:
         return moved
 
     def _splice_failed(self, error: OSError) -> int:
-        if error.errno == errno.EINVAL:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
             self._copying = True  # this kind of socket cannot be spliced to
         else:
             self._connection_failed(error)
@@ -258,8 +257,8 @@ class Output:
         except OSError as error:
             self._connection_failed(error)
             return chunk if self._redialling and record else None
-        if record and self._history is not None:
-            self._history.append(chunk[:count])
+        if record and self._redial is not None:
+            self._redial.history.append(chunk[:count])
         self._write_tee(chunk[:count])
         return chunk[count:] if count < len(chunk) else None
 
@@ -282,56 +281,28 @@ class Output:
 
     def _connection_failed(self, error: OSError) -> None:
         self._drop_connection()
-        if self._history is None or error.errno not in _VANISHED:
+        if self._redial is not None and error.errno in _VANISHED:
+            self._redial.begin()
+        else:
             self._give_up(f"write: {error.strerror}")
-            return
-        self._tools.log.info("the host is gone, re-dialling", stream=self._name)
-        self._lost_at = self._tools.loop.now()
-        self._timer = self._tools.loop.call_later(REDIAL_S, self._redial)
 
-    def _redial(self) -> None:
-        if self.done or self._target is None or not self._redialling:
-            return
-        self._dialling = dial.Dial(
-            self._tools.loop, self._target, self._redialled, self._refused,
-            deadline_s=_REDIAL_DEADLINE_S, attempts=1,
-        )  # fmt: skip
-
-    def _redialled(self, connection: _socket.socket) -> None:
-        assert self._history is not None
-        self._dialling = None
+    def _host_is_back(self, connection: _socket.socket, replay: bytes) -> None:
         self._connection = connection
-        self._tools.log.info("the host is back, sending again what it may have missed", stream=self._name)
-        replay = self._history.read()
         self._replay = memoryview(replay) if replay else None
         self._watch_connection()
         self.advance()
-
-    def _refused(self, error: OSError) -> None:
-        self._dialling = None
-        if self.gone_at is not None:
-            refused_s = self._tools.loop.now() - max(self.gone_at, self._lost_at)
-            if refused_s >= REFUSED_S:
-                self._give_up(str(error.strerror))
-                return
-        self._timer = self._tools.loop.call_later(REDIAL_S, self._redial)
 
     def _give_up(self, reason: str) -> None:
         """Go on without a connection: the output is read and dropped."""
         self._tools.log.info(
             "a host connection has failed, dropping its output", stream=self._name, error=reason
         )
-        if self._history is not None:
-            self._history.close()
-            self._history = None
+        if self._redial is not None:
+            self._redial.close()
+            self._redial = None
         self._replay = self._pending = None
         self._copying = True
         self._tools.loop.soon(self.advance)
-
-    def _cancel_dial(self) -> None:
-        if self._dialling is not None:
-            self._dialling.cancel()
-            self._dialling = None
 
     # The end
 

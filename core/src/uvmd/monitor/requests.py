@@ -10,8 +10,10 @@ import errno
 import os
 
 from uvmd.monitor import dial, log, wire
-from uvmd.monitor.launcher import Answer, Launcher
+from uvmd.monitor.answer import Answer
+from uvmd.monitor.programs import Programs
 from uvmd.monitor.slots import Slot
+from uvmd.monitor.table import SlotTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,30 +35,30 @@ class Requests:
     def __init__(
         self,
         tools: Tools,
-        logger: log.Log,
         bridge: Bridge,
-        launcher: Launcher,
+        table: SlotTable,
+        programs: Programs,
         on_finish: Callable[[int], None],
     ) -> None:
         self._tools = tools
-        self._log = logger
+        self._log = tools.log
         self._bridge = bridge
-        self._launcher = launcher
+        self._table = table
         self._on_finish = on_finish
         self._operations: dict[int, Callable[..., None]] = {
             wire.OPEN_BRIDGE: self._open_bridge,
             wire.STREAM_BASE: self._stream_base,
             wire.SEND_FRAME: self._send_frame,
             wire.CLOSE_BRIDGE: self._close_bridge,
-            wire.RUN: launcher.run,
-            wire.OPEN_SLOT: launcher.open_slot,
-            wire.CONNECT: launcher.connect,
-            wire.SPAWN: launcher.spawn,
+            wire.RUN: programs.run,
+            wire.OPEN_SLOT: table.open_slot,
+            wire.CONNECT: table.connect,
+            wire.SPAWN: programs.spawn,
             wire.KILL: self._kill,
             wire.RESIZE: self._resize,
             wire.STOP_REDIAL: self._stop_redial,
             wire.RELEASE: self._release,
-            wire.DIAL: launcher.dial_port,
+            wire.DIAL: table.dial_port,
             wire.FINISH: self._finish,
             wire.CONFIGURE: self._configure,
         }
@@ -76,7 +78,7 @@ class Requests:
         answer.give()
 
     def _stream_base(self, answer: Answer, _fds: list[int], target: bytes) -> None:
-        self._launcher.base = dial.parse_base(os.fsdecode(target))
+        self._table.base = dial.parse_base(os.fsdecode(target))
         answer.give()
 
     def _send_frame(self, _answer: Answer, _fds: list[int], generation: int, frame: bytes) -> None:
@@ -86,7 +88,7 @@ class Requests:
         self._bridge.close(generation)
 
     def _kill(self, answer: Answer, _fds: list[int], number: int, signal_number: int) -> None:
-        slot = self._launcher.slot(number)
+        slot = self._table.slot(number)
         # The monitor is the reaper: until it has taken the status, the pid is nobody else's.
         if not slot.pid or slot.status is not None:
             raise OSError(errno.ESRCH, "the process is gone")
@@ -94,16 +96,16 @@ class Requests:
         answer.give()
 
     def _resize(self, answer: Answer, _fds: list[int], number: int, rows: int, columns: int) -> None:
-        self._launcher.slot(number).resize(rows, columns)
+        self._table.slot(number).resize(rows, columns)
         answer.give()
 
     def _stop_redial(self, _answer: Answer, _fds: list[int], number: int) -> None:
-        slot = self._launcher.slots.get(number)
+        slot = self._table.slots.get(number)
         if slot is not None:
             slot.stop_redial()
 
     def _release(self, _answer: Answer, _fds: list[int], number: int) -> None:
-        self._launcher.release(number)
+        self._table.release(number)
 
     def _finish(self, _answer: Answer, _fds: list[int], status: int) -> None:
         self._on_finish(status & 0xFF)

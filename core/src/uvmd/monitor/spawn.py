@@ -79,6 +79,8 @@ class Spawner:
         """
         if not argv or not argv[0]:
             raise OSError(errno.EINVAL, "no program to run")
+        if any(b"\0" in text for text in (*argv, *env.values(), *env, cwd)):
+            raise OSError(errno.EINVAL, "a zero byte in an argument, a variable or the directory")
         sources, lifted = _lift((*stdio, *fds))
         self._before_spawn(protected)
         try:
