@@ -13,7 +13,8 @@ PYTHON ?= $(shell for python in /usr/bin/python3 python3.13 python3.12 python3.1
 # Our distributions, in the order of their dependencies; the example proves the plugin contract.
 OURS   := core $(patsubst %/setup.cfg,%,$(wildcard plugins/*/setup.cfg tests/example_plugin/setup.cfg))
 ROOMS  := core/src/uvmd $(wildcard plugins/*/src)
-TESTS  := $(wildcard tests/unit tests/fuzz tests/wire plugins/*/tests)
+UNIT   := $(wildcard tests/unit plugins/*/tests tests/example_plugin/tests)
+TESTS  := $(UNIT) $(wildcard tests/fuzz tests/wire)
 # For one test, say: make unit ARGS='-k frames'
 ARGS   ?=
 
@@ -69,13 +70,14 @@ check: lint
 	@$(PYTEST) -q tests/unit/house $(ARGS)
 
 unit: $(READY)
-	@$(PYTEST) -q tests/unit $(wildcard plugins/*/tests) $(ARGS)
+	@$(PYTEST) -q $(UNIT) $(ARGS)
 
 wire: $(READY)
 	@$(PYTEST) tests/wire $(ARGS)
 
+fuzz: export FUZZ_SECONDS := $(or $(FUZZ_SECONDS),60)
 fuzz: $(READY)
-	@$(PYTEST) -q tests/fuzz $(ARGS)
+	@$(PYTEST) -q -s tests/fuzz $(ARGS)
 
 test: $(READY)
 	@$(PYTEST) $(TESTS) $(ARGS)
@@ -87,7 +89,7 @@ bench: $(READY)
 	@PYTHONPATH=tests $(BIN)/python tests/bench/bench.py $(ARGS)
 
 coverage: $(READY)
-	@$(PYTEST) -q tests/unit $(wildcard plugins/*/tests) --cov --cov-report=term --cov-report=html $(ARGS)
+	@$(PYTEST) -q $(UNIT) --cov --cov-report=term --cov-report=html $(ARGS)
 	@echo "line by line: .cache/htmlcov/index.html"
 
 golden: $(READY)

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 row = pytest.mark.row
-THIS_ISSUE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,9 @@ def summary(folder: Path) -> list[str]:
     if not (folder / "matrix.toml").exists():
         return []
     rows, tested, done = load(folder), claimed(folder), resolved(folder)
-    open_rows = [entry for entry in rows if entry.issue not in done and entry.id not in tested]
-    lines = [f"matrix: {len(rows)} rows, {len(rows) - len(open_rows)} covered, {len(open_rows)} open"]
+    uncovered = [entry for entry in rows if entry.id not in tested]
+    open_rows = [entry for entry in uncovered if entry.issue not in done]
+    missing = len(uncovered) - len(open_rows)
+    head = f"matrix: {len(rows)} rows, {len(rows) - len(uncovered)} covered, {len(open_rows)} open"
+    lines = [head + (f", {missing} MISSING" if missing else "")]
     return lines + [f"  open until issue {entry.issue}: {entry.id}  {entry.text}" for entry in open_rows]
