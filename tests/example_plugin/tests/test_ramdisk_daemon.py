@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.daemon import Daemon, running
+from support import containers
+from support.daemon import Daemon, running, wait_until
 from support.host import NULL_ID, Connection, Refused, code
 from uvmd_example_ramdisk import plugin
 
@@ -67,3 +68,15 @@ def test_a_closed_door_denies_the_device_before_anything_is_made() -> None:
             bridge.modify(NULL_ID, plugin.NAME, settings=settings(daemon))
         assert not os.path.exists(str(settings(daemon)["MountPath"]))
         bridge.close()
+
+
+def test_its_observer_hears_the_whole_life_of_a_container(daemon: Daemon, bridge: Connection) -> None:
+    containers.run(bridge, "/bin/true")
+
+    def heard() -> list[str]:
+        return [line["event"] for line in daemon.log_lines() if line.get("msg") == "a container was observed"]
+
+    wait_until(lambda: len(heard()) == 4, what="four events")
+    assert set(heard()) == {"created", "started", "exited", "deleted"}
+    assert heard()[0] == "created"
+    assert heard()[-1] == "deleted"

@@ -38,8 +38,8 @@ def test_what_the_gate_keeps_comes_back_and_is_owner_only(tmp_path: Path) -> Non
     run_dir.save_gate({"v": 1, "settings": None})
     assert run_dir.load_gate() == {"v": 1, "settings": None}
     assert os.stat(tmp_path / "gate.json").st_mode & 0o777 == 0o600
-    run_dir.forget()
-    run_dir.forget()
+    run_dir.forget_gate()
+    run_dir.forget_gate()
     assert run_dir.load_gate() is None
     run_dir.close()
 

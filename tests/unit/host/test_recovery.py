@@ -164,6 +164,29 @@ def test_slots_without_a_record_are_ended(bench: Bench) -> None:
     assert bench.monitor.slots == {}
 
 
+@pytest.mark.parametrize("force_fails", [False, True])
+def test_a_container_whose_entry_is_lost_goes(bench: Bench, force_fails: bool) -> None:
+    bench.running()
+    (bench.cgroup_top / "pods" / "c1").mkdir(parents=True)
+    (bench.run_dir / "journal" / "c1.json").write_text("{")
+    if force_fails:
+        bench.monitor.outcomes["runtime delete"] = (Finished(1), '{"level":"error","msg":"boom"}\n')
+    reborn(bench)
+    assert bench.monitor.slots == {}
+    assert os.listdir(bench.cgroup_top / "pods") == []
+    assert os.listdir(bench.run_dir / "containers") == []
+    assert (bench.monitor.containers == {}) is not force_fails
+    assert (bench.gate.degraded is None) is not force_fails
+
+
+def test_directories_of_nobody_are_swept(bench: Bench) -> None:
+    (bench.run_dir / "containers" / "c7").mkdir()
+    bench.create()
+    reborn(bench)
+    assert os.listdir(bench.run_dir / "containers") == ["c1"]
+    bench.create("c7")
+
+
 def test_an_init_that_the_monitor_does_not_know_is_taken_for_ended(bench: Bench) -> None:
     pid = bench.running()
     bench.monitor.slots.clear()

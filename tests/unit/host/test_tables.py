@@ -46,6 +46,18 @@ def test_states_only_go_forward() -> None:
     assert container.state is State.TERMINATED
 
 
+def test_watchers_hear_each_change_once_and_nothing_of_a_failed_create() -> None:
+    registry, heard = Registry(), list[tuple[str, str]]()
+    registry.watch(lambda event, container: heard.append((event, container.id)))
+    failed = known(registry, State.CREATING, "failed")
+    registry.remove(failed)
+    container = known(registry, State.CREATED)
+    for state in (State.RUNNING, State.RUNNING, State.TERMINATED, State.RUNNING):
+        registry.advance(container, state)
+    registry.remove(container)
+    assert heard == [("created", "c1"), ("started", "c1"), ("exited", "c1"), ("deleted", "c1")]
+
+
 @given(st.lists(st.sampled_from(State), max_size=8))
 def test_any_order_of_changes_is_monotonic(changes: list[State]) -> None:
     registry = Registry()

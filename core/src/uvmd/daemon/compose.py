@@ -68,6 +68,7 @@ class Daemon:
         )
         self.host.modifier = self._modifier
         self.host.serve_property("uvmd.mounts", table.rows)
+        self.host.serve_property("uvmd.locks", lock.table)
         if self.plugins.count:
             from uvmd.daemon.environment import Runner, find_platform, states_in
 
@@ -95,6 +96,8 @@ class Daemon:
                 self.gate.resume(kept)
         self._modifier.resume()
         self.host.recover(state)
+        if self.plugins.container_events:
+            self.host.on_container_event(self.plugins.container_events.tell)
 
     def warm_up(self) -> None:
         """Load what a request will need, on a thread of its own."""
@@ -118,7 +121,7 @@ class Daemon:
     def end(self) -> None:
         """Take all containers down and forget what was kept for a next daemon."""
         self.host.end_all()
-        self._run_dir.forget()
+        self._run_dir.forget_gate()
 
     def _tell_span(self, span: Span) -> None:
         from uvmd.api.containers import Span as ToldSpan

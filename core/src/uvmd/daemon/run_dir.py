@@ -11,8 +11,6 @@ from typing import Any
 from uvmd.errors import ConfigError
 
 _GATE = "gate.json"
-#: What a daemon that ends for good leaves no successor.
-_FORGOTTEN = (_GATE, "devices.json")
 
 
 class RunDir:
@@ -63,13 +61,15 @@ class RunDir:
             raise ValueError("no object")
         return kept
 
-    def forget(self) -> None:
-        """Remove what only a successor would need."""
-        for name in _FORGOTTEN:
-            try:
-                os.unlink(f"{self.path}/{name}")
-            except FileNotFoundError:
-                continue
+    def forget_gate(self) -> None:
+        """Remove the gate's memory: the containers that it judged are gone.
+
+        What is mounted outlives every daemon, and so does the record of it.
+        """
+        try:
+            os.unlink(f"{self.path}/{_GATE}")
+        except FileNotFoundError:
+            return
 
     def close(self) -> None:
         """End the claim."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from uvmd.api.containers import ContainerEvent
 from uvmd.errors import Failed, Refused
 from uvmd.host import power, recovery
 from uvmd.host.containers import Container, State
@@ -161,6 +163,19 @@ class Host:
     def on_container_exit(self, listener: Callable[[ContainerExit], None]) -> None:
         """Have ``listener`` called, on the poll thread, once for every container that ends."""
         self._exits.listen(listener)
+
+    def on_container_event(self, listener: Callable[[ContainerEvent], None]) -> None:
+        """Have ``listener`` called with everything that happens to containers from now on.
+
+        On the thread that did it, so it must return at once.
+        """
+
+        def tell(kind: str, container: Container) -> None:
+            init = container.init
+            pid, status = (0, None) if init is None else (init.pid, init.status if kind == "exited" else None)
+            listener(ContainerEvent(kind, container.id, container.id, time.time(), pid, status))
+
+        self._context.registry.watch(tell)
 
     # Requests
 

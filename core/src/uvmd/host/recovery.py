@@ -22,7 +22,9 @@ from uvmd.host.journal import Entry, read_container, read_process
 from uvmd.host.operations import delete, runtime_undo
 from uvmd.host.parts import MonitorState
 from uvmd.host.processes import Process
+from uvmd.host.requests import is_container_id
 from uvmd.linux import paths, proc
+from uvmd.linux.trees import remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ class SlotState(Protocol):
     def status(self) -> int | None: ...
     @property
     def drained(self) -> bool: ...
+    @property
+    def label(self) -> str: ...
 
 
 def wait_for_calls(state: MonitorState, ask_again: Callable[[], MonitorState]) -> MonitorState:
@@ -84,7 +88,8 @@ def recover(ctx: Context, state: MonitorState) -> list[Container]:
             container.deleting = True
     settled += _take_up_external(ctx, ctx.journal.external(), slots, claimed)
     for slot in slots.keys() - claimed:
-        _drop_slot(ctx, slot)
+        _drop_slot(ctx, slots[slot])
+    _sweep(ctx)
     for process in settled:
         ctx.exits.settle(process)
     return unfinished
@@ -193,13 +198,31 @@ def _take_up_external(
     return processes
 
 
-def _drop_slot(ctx: Context, slot: int) -> None:
-    log.warning("slot without a record, ending its process", extra={"slot": slot})
+def _drop_slot(ctx: Context, found: SlotState) -> None:
+    """End a process that no record knows, and the container that it may be the init of."""
+    log.warning("slot without a record, ending its process", extra={"slot": found.slot})
     try:
-        ctx.slots.kill(slot, signal.SIGKILL)
+        ctx.slots.kill(found.slot, signal.SIGKILL)
     except OSError:
         pass
+    ctx.slots.release(found.slot)
+    if not is_container_id(found.label) or ctx.registry.find(found.label) is not None:
+        return
+    # Its entry could not be read: the runtime and the cgroup still hold it.
+    lost = Container(found.label, "", cgroup=f"{ctx.settings.pods_cgroup}/{found.label}")
+    os.makedirs(ctx.work_dir(lost.id), mode=0o700, exist_ok=True)
     try:
-        ctx.slots.release(slot)
-    except OSError as error:
-        log.error("slot could not be released, ignoring", extra={"slot": slot, "errno": error.errno})
+        runtime_undo.destroy(ctx, lost)
+    except (UvmdError, OSError) as error:
+        ctx.gate.mark(f"container {lost.id} has no record and could not be removed: {error}")
+
+
+def _sweep(ctx: Context) -> None:
+    """Remove working directories of containers that are no more: they would refuse a new create."""
+    containers = f"{ctx.settings.run_dir}/containers"
+    for name in os.listdir(containers):
+        if ctx.registry.find(name) is None:
+            try:
+                remove_tree(f"{containers}/{name}")
+            except OSError as error:
+                log.error("working directory could not be removed, ignoring", extra={"errno": error.errno})

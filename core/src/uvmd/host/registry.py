@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -20,6 +20,10 @@ from uvmd.host.containers import Container, State
 from uvmd.host.processes import Kind, Process
 from uvmd.host.requests import NULL_ID
 
+#: Told ``created``, ``started``, ``exited`` or ``deleted``, and the container.
+Watcher = Callable[[str, Container], None]
+_EVENTS: Final = {State.CREATED: "created", State.RUNNING: "started", State.TERMINATED: "exited"}
+
 
 class Registry:
     """Thread-safe tables, and the only place where a container changes state."""
@@ -30,6 +34,14 @@ class Registry:
         self._by_slot: dict[int, Process] = {}
         self._external: dict[int, Process] = {}
         self._closed = False
+        self._watchers: list[Watcher] = []
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have ``watcher`` called after a container was created, started, has exited or was deleted.
+
+        On the thread that did it, so it must return at once. Before the first request.
+        """
+        self._watchers.append(watcher)
 
     # Containers
 
@@ -65,6 +77,8 @@ class Registry:
             if container.init is not None:
                 self._by_slot.pop(container.init.slot, None)
             self._changed.notify_all()
+        if container.state is not State.CREATING:
+            self._tell("deleted", container)
 
     def get(self, container_id: str) -> Container:
         """Return a container that has been created.
@@ -96,7 +110,12 @@ class Registry:
                 return False
             container.state = state
             self._changed.notify_all()
-            return True
+        self._tell(_EVENTS[state], container)
+        return True
+
+    def _tell(self, event: str, container: Container) -> None:
+        for watcher in self._watchers:
+            watcher(event, container)
 
     @contextmanager
     def starting(self, container: Container) -> Iterator[None]:

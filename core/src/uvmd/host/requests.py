@@ -61,9 +61,16 @@ def check_new_id(container_id: str, *, strict: bool) -> None:
     check_strict_id(container_id, strict=strict)
     if container_id == NULL_ID:
         raise InvalidContainerId("the id of the VM cannot name a container")
-    # A leading dot or dash would make a hidden file or an option of it.
-    if not _SAFE_ID.fullmatch(container_id) or container_id[0] in ".-" or ".." in container_id:
+    if not is_container_id(container_id):
         raise InvalidContainerId("a container id has 1 to 128 letters, digits and _ . - in it")
+
+
+def is_container_id(text: str) -> bool:
+    """Tell whether a text can name a container."""
+    # A leading dot or dash would make a hidden file or an option of it.
+    return (
+        text != NULL_ID and _SAFE_ID.fullmatch(text) is not None and text[0] not in ".-" and ".." not in text
+    )
 
 
 def check_strict_id(container_id: str, *, strict: bool) -> None:

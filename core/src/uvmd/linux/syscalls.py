@@ -28,6 +28,7 @@ RESOLVE_IN_ROOT: Final = 0x10
 MS_NOSUID: Final = 2
 MS_NODEV: Final = 4
 MS_NOEXEC: Final = 8
+UMOUNT_NOFOLLOW: Final = 8
 
 # linux/reboot.h
 _REBOOT_MAGIC1: Final = 0xFEE1DEAD
@@ -68,6 +69,12 @@ def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "")
     arguments = [os.fsencode(text) if text else None for text in (source, target, fstype)]
     packed = os.fsencode(data) if data else None
     if _libc.mount(*arguments, ctypes.c_ulong(flags), packed) != 0:
+        _raise(target)
+
+
+def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
+    """Call umount2(2); a symlink as the last component is refused unless told otherwise."""
+    if _libc.umount2(os.fsencode(target), ctypes.c_int(flags)) != 0:
         _raise(target)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 
 from uvmd.api import ContainerEvent, ResourceType, hookimpl
+
+log = logging.getLogger(__name__)
 
 NAME = "example.com/Ramdisk"
 
@@ -27,5 +30,6 @@ def resource_types() -> Iterable[ResourceType]:
 
 @hookimpl
 def container_event(event: ContainerEvent) -> None:
-    """Count."""
+    """Count, and say so."""
     seen[event.kind] += 1
+    log.info("a container was observed", extra={"event": event.kind, "container": event.container_id})

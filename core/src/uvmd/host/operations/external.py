@@ -71,7 +71,7 @@ def _spawn(ctx: Context, request: ExecuteRequest, args: list[str], env: dict[str
                 terminal=request.terminal,
                 ports=request.ports,
                 discard=not stdio,
-                label="external",
+                label="process in the VM",
             )
             undo.callback(_end, ctx, slot, step="end the process")
             process.start_time = proc.start_time(pid)
