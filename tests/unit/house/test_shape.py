@@ -44,7 +44,8 @@ def imports(path: Path) -> set[str]:
 
 def lazily_named(path: Path) -> set[str]:
     """Siblings that a file names in a table of things to import on first use."""
-    constants = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    nodes = ast.walk(ast.parse(path.read_text()))
+    constants = {node.value for node in nodes if isinstance(node, ast.Constant)}
     package = dotted(path).rpartition(".")[0]
     return {f"{package}.{sibling.stem}" for sibling in path.parent.glob("*.py") if sibling.stem in constants}
 
