@@ -19,16 +19,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from uvmd.monitor import packets, wire
+from uvmd.monitor.conversation import GRACE_S, Conversation, MonitorError
+
+__all__ = ["Completed", "Events", "Link", "MonitorError", "MonitorState", "SlotState"]
 
 _NS = 1_000_000_000
-_BURST = 64
-# The monitor keeps every deadline itself; this only bounds a monitor that hangs.
-_GRACE_S = 30.0
-_QUICK_S = 30.0
-
-
-class MonitorError(OSError):
-    """What the monitor says of a call that failed: errno and text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,37 +86,19 @@ class Events(Protocol):
         """Ask to kill and delete all containers, then to call ``Link.finish``."""
 
 
-class _Call:
-    """One request under way."""
-
-    __slots__ = ("answered", "error", "fds", "fields")
-
-    def __init__(self) -> None:
-        self.answered = threading.Lock()
-        self.answered.acquire()
-        self.error: MonitorError | None = None
-        self.fields: list[Any] = []
-        self.fds: list[int] = []
-
-
 class Link:
     """The connection to the monitor. Every method but ``poll`` may be called by any thread."""
 
     def __init__(self, sock: socket.socket, events: Events | None = None) -> None:
         self.events = events
         self._sock = sock
-        self._sock.setblocking(True)
-        self._sending = threading.Lock()
-        self._tags = itertools.count(1)
-        self._slots = itertools.count(1)
-        self._calls: dict[int, _Call] = {}
         self._pending: deque[tuple[int, list[Any]]] = deque()
-        self._poll_thread = threading.get_ident()
+        self._talk = Conversation(sock, self._on_event)
+        self._slots = itertools.count(1)
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poller = select.epoll()
         self._poller.register(sock.fileno(), select.EPOLLIN)
         self._poller.register(self._wakeup, select.EPOLLIN)
-        self._gone: MonitorError | None = None
 
     # The polling thread
 
@@ -131,7 +108,7 @@ class Link:
         Raises:
             MonitorError: the monitor is gone; nothing can be done without it.
         """
-        self._poll_thread = threading.get_ident()
+        self._talk.receiver = threading.get_ident()
         if self._pending and self.events is not None:
             self._dispatch()
             return True
@@ -140,7 +117,7 @@ class Link:
             if fd == self._wakeup:
                 os.eventfd_read(self._wakeup)
                 came = True
-            elif self._receive_all():
+            elif self._talk.receive():
                 came = True
         if self._pending and self.events is not None:
             self._dispatch()
@@ -152,7 +129,7 @@ class Link:
 
     def close(self) -> None:
         """Close our end: the monitor takes it for the daemon's death."""
-        self._lose("closed")
+        self._talk.lose("closed")
         self._poller.close()
         os.close(self._wakeup)
         self._sock.close()
@@ -161,7 +138,7 @@ class Link:
 
     def hello(self) -> MonitorState:
         """Greet the monitor, as the first of all calls; return what it has kept."""
-        version, starts, items = self._ask(wire.HELLO, wire.VERSION).fields
+        version, starts, items = self._talk.ask(wire.HELLO, wire.VERSION).fields
         slots = []
         for item in items:
             slot, pid, status, drained, terminal, label = wire.decode_slot(item)
@@ -175,19 +152,19 @@ class Link:
 
     def open_bridge(self, target: str) -> None:
         """Connect the bridge to ``vsock:CID:PORT``, ``unix:PATH`` or ``stdio``, and reconnect for ever."""
-        self._ask(wire.OPEN_BRIDGE, os.fsencode(target))
+        self._talk.ask(wire.OPEN_BRIDGE, os.fsencode(target))
 
     def set_stream_base(self, target: str) -> None:
         """Dial stdio port N at ``vsock:CID`` port N, or at ``unix:PATH``'s PATH_N."""
-        self._ask(wire.STREAM_BASE, os.fsencode(target))
+        self._talk.ask(wire.STREAM_BASE, os.fsencode(target))
 
     def send_frame(self, generation: int, frame: bytes) -> None:
         """Send a frame; it comes back as ``bridge_unsent`` if that connection is gone."""
-        self._send(wire.encode(wire.SEND_FRAME, 0, generation, frame))
+        self._talk.tell(wire.SEND_FRAME, generation, frame)
 
     def close_bridge(self, generation: int) -> None:
         """Close this connection; the monitor makes another one."""
-        self._send(wire.encode(wire.CLOSE_BRIDGE, 0, generation))
+        self._talk.tell(wire.CLOSE_BRIDGE, generation)
 
     def run(
         self,
@@ -211,7 +188,7 @@ class Link:
         Raises:
             MonitorError: it could not be started, or left no process to adopt.
         """
-        call = self._ask(
+        call = self._talk.ask(
             wire.RUN,
             _strings(argv),
             _environment(env),
@@ -222,7 +199,7 @@ class Link:
             slot,
             os.fsencode(pid_file),
             fds=fds,
-            timeout_s=deadline_s + _GRACE_S,
+            timeout_s=deadline_s + GRACE_S,
         )
         status, timed_out, output, pid = call.fields
         return Completed(status, bool(timed_out), output, pid)
@@ -231,7 +208,7 @@ class Link:
         self, slot: int, *, terminal: bool = False, console_socket: str = "", label: str = ""
     ) -> None:
         """Make a slot: three pipes, or a listening console socket for a pty's master."""
-        self._ask(wire.OPEN_SLOT, slot, int(terminal), os.fsencode(console_socket), os.fsencode(label))
+        self._talk.ask(wire.OPEN_SLOT, slot, int(terminal), os.fsencode(console_socket), os.fsencode(label))
 
     def connect(
         self,
@@ -248,7 +225,7 @@ class Link:
         An unused stdin is end of file, an unused output is read and dropped; ``discard``
         means all are unused. ``redial``: the outputs survive a vanished host.
         """
-        self._ask(
+        self._talk.ask(
             wire.CONNECT,
             slot,
             *_ports(ports),
@@ -257,7 +234,7 @@ class Link:
             int(discard),
             _ns(deadline_s),
             fds=() if tee_fd is None else (tee_fd,),
-            timeout_s=deadline_s + _GRACE_S,
+            timeout_s=deadline_s + GRACE_S,
         )
 
     def spawn(
@@ -279,7 +256,7 @@ class Link:
         The host's connections are its descriptors 0 to 2 (unused: /dev/null), or it gets a
         pty of its own. ``cgroups`` are directories that it joins before it is executed.
         """
-        call = self._ask(
+        call = self._talk.ask(
             wire.SPAWN,
             slot,
             _strings(argv),
@@ -291,7 +268,7 @@ class Link:
             _strings(cgroups),
             _ns(deadline_s),
             os.fsencode(label),
-            timeout_s=deadline_s + _GRACE_S,
+            timeout_s=deadline_s + GRACE_S,
         )
         pid: int = call.fields[0]
         return pid
@@ -303,7 +280,7 @@ class Link:
             ProcessLookupError: it was reaped, or was never there.
         """
         try:
-            self._ask(wire.KILL, slot, signal)
+            self._talk.ask(wire.KILL, slot, signal)
         except MonitorError as error:
             if error.errno == errno.ESRCH:
                 raise ProcessLookupError(errno.ESRCH, error.strerror) from error
@@ -315,19 +292,19 @@ class Link:
         Raises:
             MonitorError: ENOTTY if the slot has no terminal.
         """
-        self._ask(wire.RESIZE, slot, rows, columns)
+        self._talk.ask(wire.RESIZE, slot, rows, columns)
 
     def stop_redial(self, slot: int) -> None:
         """From now on a vanished host ends the slot's outputs."""
-        self._send(wire.encode(wire.STOP_REDIAL, 0, slot))
+        self._talk.tell(wire.STOP_REDIAL, slot)
 
     def release(self, slot: int) -> None:
         """Forget a slot whose exit status was acknowledged, and close all it has."""
-        self._send(wire.encode(wire.RELEASE, 0, slot))
+        self._talk.tell(wire.RELEASE, slot)
 
     def dial(self, port: int, deadline_s: float) -> int:
         """Return a blocking, close-on-exec descriptor connected to a port of the host."""
-        call = self._ask(wire.DIAL, port, _ns(deadline_s), timeout_s=deadline_s + _GRACE_S)
+        call = self._talk.ask(wire.DIAL, port, _ns(deadline_s), timeout_s=deadline_s + GRACE_S)
         if len(call.fds) != 1:
             packets.close_all(call.fds)
             raise MonitorError(errno.EPROTO, "the monitor sent no descriptor")
@@ -335,125 +312,28 @@ class Link:
 
     def finish(self, status: int = 0) -> None:
         """Everything is cleaned up: the monitor ends external processes and exits."""
-        self._send(wire.encode(wire.FINISH, 0, status))
+        self._talk.tell(wire.FINISH, status)
 
     def set_log(self, format: str, level: str) -> None:
         """Set how the monitor logs: ``json`` or ``text``; debug, info, warning or error."""
-        self._send(wire.encode(wire.CONFIGURE, 0, format.encode(), level.encode(), -1, -1))
+        self._talk.tell(wire.CONFIGURE, format.encode(), level.encode(), -1, -1)
 
     def configure(self, *, max_inbound_bytes: int | None = None, drain_grace_s: float | None = None) -> None:
         """Set the largest inbound frame, and how long a stream outlives its process in silence."""
         largest = -1 if max_inbound_bytes is None else max_inbound_bytes
         grace = -1 if drain_grace_s is None else _ns(drain_grace_s)
-        self._send(wire.encode(wire.CONFIGURE, 0, b"", b"", largest, grace))
+        self._talk.tell(wire.CONFIGURE, b"", b"", largest, grace)
 
-    # Asking
-
-    def _ask(
-        self,
-        op: int,
-        *fields: int | bytes | Sequence[bytes],
-        fds: Sequence[int] = (),
-        timeout_s: float = _QUICK_S,
-    ) -> _Call:
-        tag = next(self._tags) & 0xFFFFFFFF
-        call = _Call()
-        self._calls[tag] = call
-        try:
-            self._send(wire.encode(op, tag, *fields), fds)
-            if threading.get_ident() == self._poll_thread:
-                self._receive_until(call, timeout_s)
-            elif not call.answered.acquire(timeout=timeout_s):
-                raise MonitorError(errno.ETIMEDOUT, "the monitor did not answer")
-        except wire.WireError as error:
-            raise MonitorError(errno.EMSGSIZE, str(error)) from error
-        finally:
-            self._calls.pop(tag, None)
-        if call.error is not None:
-            raise call.error
-        return call
-
-    def _send(self, packet: bytes, fds: Sequence[int] = ()) -> None:
-        try:
-            with self._sending:
-                if self._gone is not None:
-                    raise self._gone
-                packets.send(self._sock, packet, fds)
-        except MonitorError:
-            raise
-        except OSError as error:
-            raise MonitorError(error.errno, f"the link to the monitor: {error.strerror}") from error
-
-    def _receive_until(self, call: _Call, timeout_s: float) -> None:
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        while not call.answered.acquire(blocking=False):
-            if not poll.poll(timeout_s * 1000):
-                raise MonitorError(errno.ETIMEDOUT, "the monitor did not answer")
-            self._receive_all()
-
-    # Receiving
-
-    def _receive_all(self) -> bool:
-        for count in range(_BURST):
-            try:
-                packet, fds = packets.receive(self._sock, socket.MSG_DONTWAIT)
-                if not packet:
-                    self._lose("the monitor has ended")
-                    raise self._gone or MonitorError(errno.EPIPE, "gone")
-                self._take(packet, fds)
-            except BlockingIOError:
-                return count > 0
-            except MonitorError:
-                raise
-            except (OSError, wire.WireError) as error:
-                self._lose(str(error))
-                raise MonitorError(errno.EPIPE, f"the link to the monitor: {error}") from error
-        return True
-
-    def _take(self, packet: bytes, fds: list[int]) -> None:
-        op, tag, fields = wire.decode(packet)
-        if op == wire.LARGE:
-            if not fds:
-                raise wire.WireError("a large packet without its memfd")
-            memfd, size = fds.pop(0), fields[0]
-            try:
-                op, tag, fields = wire.decode(packets.read_large(memfd, size))
-            finally:
-                os.close(memfd)
-            self._send(wire.encode(wire.TAKEN, 0, size))
-        if op == wire.REPLY or op == wire.ERROR:
-            self._answer(op, tag, fields, fds)
-        elif op in _EVENTS:
-            self._pending.append((op, fields))
-        else:
+    def _on_event(self, op: int, fields: list[Any]) -> None:
+        if op not in _EVENTS:
             raise wire.WireError(f"operation {op} is not for us")
-
-    def _answer(self, op: int, tag: int, fields: list[Any], fds: list[int]) -> None:
-        call = self._calls.pop(tag, None)
-        if call is None:  # given up waiting
-            packets.close_all(fds)
-            return
-        if op == wire.ERROR:
-            call.error = MonitorError(fields[0], fields[1].decode("utf-8", "replace"))
-        call.fields = fields
-        call.fds = fds
-        call.answered.release()
+        self._pending.append((op, fields))
 
     def _dispatch(self) -> None:
         assert self.events is not None
         while self._pending:
             op, fields = self._pending.popleft()
             _EVENTS[op](self.events, fields)
-
-    def _lose(self, reason: str) -> None:
-        with self._sending:
-            if self._gone is None:
-                self._gone = MonitorError(errno.EPIPE, reason)
-        while self._calls:
-            _, call = self._calls.popitem()
-            call.error = MonitorError(errno.EPIPE, reason)
-            call.answered.release()
 
 
 def _text(value: bytes) -> str:
