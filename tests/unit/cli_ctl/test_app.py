@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
+import click
 import pytest
 
 from unit.cli_ctl.conftest import Invoke
 from unit.client.fakes import FakeDaemon, refusal
 from uvmd.bridge.identifiers import Message
+from uvmd.cli import uvmctl
+from uvmd.cli.ctl import (
+    create,
+    events,
+    execute,
+    host,
+    lifecycle,
+    modify,
+    ping,
+    ps,
+    raw,
+    run,
+    stacks,
+    stats,
+)
 from uvmd.cli.ctl.app import VERBS
 from uvmd.client import ConnectTimeout, connector
 
 
-def test_the_help_lists_every_verb_without_importing_any(invoke: Invoke) -> None:
-    for name in [name for name in sys.modules if name.startswith("uvmd.cli.ctl.ps")]:
-        del sys.modules[name]
+def test_the_help_lists_every_verb_without_importing_any(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, _ in VERBS.values():
+        monkeypatch.delitem(sys.modules, f"uvmd.cli.ctl.{module}", raising=False)
     result = invoke("--help")
     assert result.exit_code == 0
-    for verb in VERBS:
+    for verb, (module, line) in VERBS.items():
         assert f"  {verb} " in result.output
-    assert "uvmd.cli.ctl.ps" not in sys.modules
+        assert line in result.output
+        assert f"uvmd.cli.ctl.{module}" not in sys.modules
 
 
 @pytest.mark.parametrize("verb", list(VERBS))
@@ -32,9 +52,23 @@ def test_every_verb_teaches_with_an_example(invoke: Invoke, verb: str) -> None:
     assert "--json" in result.output
 
 
-def test_the_one_line_of_the_table_is_the_verbs_own_subject(invoke: Invoke) -> None:
-    for verb, (_, line) in VERBS.items():
-        assert line.endswith("."), verb
+def test_the_table_leads_to_every_verb(invoke: Invoke) -> None:
+    modules = [create, events, execute, host, lifecycle, modify, ping, ps, raw, run, stacks, stats]
+    commands = {
+        value.name
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, click.Command)
+    }
+    assert commands == set(VERBS)
+
+
+def test_the_program_hands_its_arguments_on(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(sys, "argv", ["uvmctl", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        uvmctl.main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("uvmctl, version ")
 
 
 def test_a_verb_that_does_not_exist_is_a_wrong_usage(invoke: Invoke) -> None:

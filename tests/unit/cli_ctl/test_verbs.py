@@ -258,7 +258,7 @@ def test_raw_takes_one_body(invoke: Invoke) -> None:
     assert invoke("raw", "start", "{}", "-f", "-").exit_code == 2
 
 
-def test_ping_counts(invoke: Invoke, daemon: FakeDaemon) -> None:
+def test_ping_sends_as_many_as_asked_for(invoke: Invoke, daemon: FakeDaemon) -> None:
     result = invoke("ping", "-c", "3", "--json")
     figures = json.loads(result.stdout)
     assert figures["count"] == len(daemon.bodies(Message.START)) == 3

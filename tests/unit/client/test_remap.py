@@ -44,6 +44,8 @@ class SharedConnection(RuleBasedStateMachine):
     @invariant()
     def counts_what_is_open(self) -> None:
         assert len(self.remap) == len(self.open)
+        waiting = {client for client, _ in self.open.values()}
+        assert {client for client in range(4) if self.remap.has_open(client)} == waiting
 
 
 TestSharedConnection = SharedConnection.TestCase

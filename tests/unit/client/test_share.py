@@ -11,11 +11,11 @@ import pytest
 from unit.client.conftest import sockets_in
 from unit.client.fakes import DialingDaemon, FakeDaemon, refusal
 from uvmd.bridge.identifiers import Message
-from uvmd.client import connector
+from uvmd.client import connector, share
 from uvmd.client.address import Address
 from uvmd.client.client import Client
 from uvmd.client.connector import connect
-from uvmd.client.errors import ConnectTimeout, RemoteError
+from uvmd.client.errors import ConnectionLost, ConnectTimeout, RemoteError
 from uvmd.client.listener import Listener
 from uvmd.client.protocol import SHARE_PORTS
 from uvmd.client.share import Sharer
@@ -145,6 +145,19 @@ def test_requests_survive_a_daemon_that_comes_back(
     finally:
         again.close()
     assert any("disconnected; " in line for line in said)
+
+
+def test_a_daemon_that_stays_away_fails_what_waits_for_it(
+    join: Callable[[], Client], dialing: DialingDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(share, "AWAY_S", 0.01)
+    waiting, idle = join(), join()
+    pending = waiting.submit_wait("c", 7)
+    waiting.start("c")
+    fake(dialing).close()
+    with pytest.raises(ConnectionLost):
+        pending.result(10)
+    assert idle.notification(0) is None
 
 
 def test_a_client_waits_for_the_daemon_of_the_sharing_process(

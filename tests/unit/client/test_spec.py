@@ -9,18 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uvmd.client import spec_defaults
 from uvmd.client.errors import SpecError
-from uvmd.client.spec import (
-    ContainerOptions,
-    Mount,
-    build_spec,
-    bundle_path,
-    merge_env,
-    parse_annotation,
-    parse_size,
-    parse_user,
-    parse_volume,
-)
+from uvmd.client.spec import ContainerOptions, build_spec, bundle_path, merge_env
+from uvmd.client.spec_text import Mount, parse_annotation, parse_size, parse_user, parse_volume
 
 ABSOLUTE = st.text(st.characters(codec="ascii", exclude_characters=":\0"), max_size=20).map(
     lambda text: "/" + text
@@ -56,6 +48,19 @@ def test_a_privileged_one_is_not() -> None:
     assert not any("ro" in mount["options"] for mount in spec["mounts"])
 
 
+def test_a_default_capability_is_a_capability_once() -> None:
+    assert set(spec_defaults.CAPABILITIES) < set(spec_defaults.ALL_CAPABILITIES)
+    assert len(set(spec_defaults.ALL_CAPABILITIES)) == len(spec_defaults.ALL_CAPABILITIES) == 41
+
+
+def test_capabilities_are_added_and_taken_away_by_either_spelling() -> None:
+    spec = build_spec("c1", options(cap_add=["net_admin", "CAP_CHOWN"], cap_drop=["CAP_MKNOD", "SYS_TIME"]))
+    for names in spec["process"]["capabilities"].values():
+        assert "CAP_NET_ADMIN" in names
+        assert "CAP_MKNOD" not in names
+        assert names.count("CAP_CHOWN") == 1
+
+
 def test_limits_appear_only_when_asked_for() -> None:
     assert list(build_spec("c1", options())["linux"]["resources"]) == ["devices"]
     resources = build_spec("c1", options(memory_bytes=1 << 20, cpus=1.5, pids_limit=10))["linux"]["resources"]
@@ -87,6 +92,7 @@ def test_a_tee_is_an_annotation() -> None:
     "change",
     [
         {"args": []},
+        {"cap_add": ["CAP_NONSENSE"]},
         {"rootfs": "rootfs"},
         {"rootfs": "/run/gcs/c/c1/rootfs"},
         {"rootfs": "/run/gcs/c/x/../c1"},

@@ -145,6 +145,24 @@ def ensure_parent(path: str) -> None:
         raise AddressError(f"cannot make {parent}: {error.strerror}") from error
 
 
+def listen_for_clients(address: Address) -> socket.socket:
+    """Return the control socket of an address whose lock the caller holds.
+
+    Raises:
+        AddressError: the path cannot be used.
+    """
+    path = address.control_path
+    ensure_parent(path)
+    # Under the lock, whatever socket is there belongs to a process that is gone.
+    unlink_quietly(path)
+    try:
+        sock = bind_private(path)
+    except OSError as error:
+        raise AddressError(f"cannot listen on {path}: {error.strerror}") from error
+    sock.setblocking(False)
+    return sock
+
+
 def bind_private(path: str, backlog: int = 16) -> socket.socket:
     """Return a unix socket that listens on *path* and that only its owner may use."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

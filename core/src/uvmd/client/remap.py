@@ -34,6 +34,10 @@ class Remap:
             del self._of_client[origin[0]]
         return origin
 
+    def has_open(self, client: int) -> bool:
+        """Whether a client waits for an answer."""
+        return client in self._of_client
+
     def drop(self, client: int) -> int:
         """Forget a client that left; return how many of its requests were open."""
         ids = self._of_client.pop(client, set())

@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,9 +26,9 @@ from uvmd.bridge.identifiers import (
     kind,
     response_type,
 )
-from uvmd.client.address import Address, bind_private, ensure_parent, unlink_quietly
+from uvmd.client.address import listen_for_clients, unlink_quietly
 from uvmd.client.connection import random_id_base
-from uvmd.client.errors import AddressError, BadResponse
+from uvmd.client.errors import BadResponse
 from uvmd.client.listener import Listener
 from uvmd.client.peer import Peer
 from uvmd.client.ports import random_ports
@@ -40,6 +41,9 @@ MAX_CLIENT_BACKLOG = 8 << 20
 #: While this much waits for the daemon, clients are not read.
 MAX_BRIDGE_BACKLOG = 4 << 20
 MAX_PORTS = 64
+#: How long a daemon may be away before clients with open requests are told; a restart of
+#: the daemon under its monitor takes well under a second.
+AWAY_S = 10.0
 _CREDENTIALS = struct.Struct("3i")
 _OUR_CLIENT = 0
 
@@ -66,11 +70,13 @@ class Sharer:
         self._welcome: dict[str, Any] | None = None
         # Whole frames that a lost connection did not take.
         self._unsent: list[bytes] = []
+        # When the daemon left (time.monotonic); 0.0 while it is there or nobody waits for it.
+        self._away_since = 0.0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._stopping = False
         self._control_path = listener.address.control_path
         try:
-            self._control = _bind_control(listener.address)
+            self._control = listen_for_clients(listener.address)
         except BaseException:
             os.close(self._wake_read)
             os.close(self._wake_write)
@@ -100,8 +106,23 @@ class Sharer:
             poll.register(self._bridge.key, select.POLLIN | out)
         for client in self._clients.values():
             poll.register(client.key, self._interest(client))
-        for descriptor, events in poll.poll():
+        for descriptor, events in poll.poll(self._patience_ms()):
             self._serve(descriptor, events)
+        if self._patience_ms() == 0:
+            self._give_up()
+
+    def _patience_ms(self) -> int | None:
+        if not self._away_since:
+            return None
+        return max(0, round((self._away_since + AWAY_S - time.monotonic()) * 1000))
+
+    def _give_up(self) -> None:
+        """The daemon does not come back: fail what waits for it, as a lost connection would."""
+        self._away_since = 0.0
+        self._unsent.clear()
+        for client in list(self._clients.values()):
+            if self._remap.has_open(client.key):
+                self._drop(client)
 
     def _interest(self, client: Peer) -> int:
         bridge = self._bridge
@@ -153,6 +174,7 @@ class Sharer:
         self._log(f"{reason}; {len(self._remap)} requests open, waiting for it to come back")
         self._bridge.close()
         self._bridge, self._welcome = None, None
+        self._away_since = self._away_since or time.monotonic()
 
     def _to_bridge(self, bridge: Peer, frame: bytes) -> None:
         bridge.queue_frame(frame)
@@ -179,6 +201,7 @@ class Sharer:
         if answer.get("Result") != 0:
             raise BadResponse(f"the daemon refused Negotiate: {answer.get('ErrorMessage', 'no reason')}")
         self._welcome = answer
+        self._away_since = 0.0
         self._log("the daemon is connected")
         unsent, self._unsent = self._unsent, []
         for request in unsent:
@@ -258,19 +281,6 @@ class Sharer:
         self._listener.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
-
-
-def _bind_control(address: Address) -> socket.socket:
-    path = address.control_path
-    ensure_parent(path)
-    # We hold the address's lock: whatever socket is there belongs to a process that is gone.
-    unlink_quietly(path)
-    try:
-        sock = bind_private(path)
-    except OSError as error:
-        raise AddressError(f"cannot listen on {path}: {error.strerror}") from error
-    sock.setblocking(False)
-    return sock
 
 
 def _loads(body: bytes) -> dict[str, Any]:

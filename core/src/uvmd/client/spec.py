@@ -13,6 +13,7 @@ from typing import Any
 
 from uvmd.client import spec_defaults
 from uvmd.client.errors import SpecError
+from uvmd.client.spec_text import PROPAGATION, Mount, parse_user
 
 BUNDLE_ROOT = "/run/gcs/c"
 TEE_LOG_PATH = "io.microsoft.container.lcow.tee-log-path"
@@ -21,23 +22,8 @@ PRIVILEGED = "io.microsoft.virtualmachine.lcow.privileged"
 
 _CPU_PERIOD_US = 100_000
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 # Spec containers.md 6.2 step 4, less the empty name.
 _HOSTNAME = re.compile(r"[a-zA-Z0-9_\-.]{1,255}")
-_PROPAGATION = ("shared", "rshared", "slave", "rslave", "private", "rprivate")
-_MOUNT_OPTIONS = frozenset(
-    ("ro", "rw", "bind", "rbind", "nosuid", "suid", "nodev", "dev", "noexec", "exec", *_PROPAGATION)
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A bind mount: a path of the VM at a path of the container."""
-
-    source: str
-    destination: str
-    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +49,8 @@ class ContainerOptions:
     mounts: Sequence[Mount] = ()
     read_only: bool = False
     privileged: bool = False
+    cap_add: Sequence[str] = ()
+    cap_drop: Sequence[str] = ()
     network: str = "none"
     tee: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -107,7 +95,7 @@ def build_process(options: ContainerOptions) -> dict[str, Any]:
     """Return the ``process`` object: of the container, or the ``OciProcess`` of an exec."""
     if not options.args:
         raise SpecError("a program is missing")
-    names = list(spec_defaults.ALL_CAPABILITIES if options.privileged else spec_defaults.CAPABILITIES)
+    names = _capabilities(options)
     process: dict[str, Any] = {
         "terminal": options.terminal,
         "user": parse_user(options.user),
@@ -143,71 +131,6 @@ def merge_env(base: Sequence[str], more: Sequence[str]) -> list[str]:
     return list(merged.values())
 
 
-def parse_user(text: str) -> dict[str, Any]:
-    """Turn ``uid[:gid]`` into an OCI user; empty is root.
-
-    ``username`` is set too: the runtime ignores it on Linux, and the daemon lets later
-    execs without a user of their own take the container's (spec containers.md 11.3).
-
-    Raises:
-        SpecError: a name. For a standalone container the daemon looks none up.
-    """
-    if not text:
-        return {"uid": 0, "gid": 0}
-    uid, colon, gid = text.partition(":")
-    try:
-        user = {"uid": _id_number(uid), "gid": _id_number(gid) if colon else 0}
-    except ValueError:
-        raise SpecError(f"user {text!r}: expected numbers, UID or UID:GID") from None
-    return {**user, "username": text}
-
-
-def parse_size(text: str) -> int:
-    """Turn ``64m``, ``1.5G``, ``4096`` into bytes (units are powers of 1024).
-
-    Raises:
-        SpecError: it is no size.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise SpecError(f"size {text!r}: expected a number with k, m, g or t, like 64m")
-    size = int(float(match[1]) * _UNITS[match[2].lower()])
-    if not 0 < size < 1 << 63:
-        raise SpecError(f"size {text!r} is out of range")
-    return size
-
-
-def parse_volume(text: str) -> Mount:
-    """Turn ``SOURCE:DESTINATION[:OPTION,...]`` into a mount.
-
-    Raises:
-        SpecError: a path is not absolute or an option is unknown.
-    """
-    parts = text.split(":")
-    if len(parts) not in (2, 3):
-        raise SpecError(f"volume {text!r}: expected SOURCE:DESTINATION or SOURCE:DESTINATION:ro")
-    options = tuple(parts[2].split(",")) if len(parts) == 3 else ()
-    unknown = [option for option in options if option not in _MOUNT_OPTIONS]
-    if unknown:
-        raise SpecError(f"volume {text!r}: unknown option {unknown[0]!r}; try ro or rw")
-    for path in parts[:2]:
-        if not path.startswith("/"):
-            raise SpecError(f"volume {text!r}: {path!r} must be an absolute path")
-    return Mount(parts[0], parts[1], options)
-
-
-def parse_annotation(text: str) -> tuple[str, str]:
-    """Turn ``KEY=VALUE`` into its parts.
-
-    Raises:
-        SpecError: there is no key or no ``=``.
-    """
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise SpecError(f"annotation {text!r}: expected KEY=VALUE")
-    return key, value
-
-
 def _check(container_id: str, options: ContainerOptions) -> None:
     bundle = bundle_path(container_id)
     rootfs = os.path.normpath(options.rootfs)
@@ -226,6 +149,22 @@ def _check(container_id: str, options: ContainerOptions) -> None:
             raise SpecError(f"{name}: the limit {value:g} is negative")
     if 0 < options.cpus < 0.01:
         raise SpecError("cpus: the kernel allows no less than 0.01")
+
+
+def _capabilities(options: ContainerOptions) -> list[str]:
+    base = spec_defaults.ALL_CAPABILITIES if options.privileged else spec_defaults.CAPABILITIES
+    names = dict.fromkeys([*base, *map(_capability, options.cap_add)])
+    for name in map(_capability, options.cap_drop):
+        names.pop(name, None)
+    return list(names)
+
+
+def _capability(text: str) -> str:
+    name = text.upper()
+    name = name if name.startswith("CAP_") else f"CAP_{name}"
+    if name not in spec_defaults.ALL_CAPABILITIES:
+        raise SpecError(f"capability {text!r} is none; see capabilities(7)")
+    return name
 
 
 def _linux(options: ContainerOptions) -> dict[str, Any]:
@@ -269,15 +208,6 @@ def _bind_mount(mount: Mount) -> dict[str, Any]:
     options = list(mount.options)
     if not {"bind", "rbind"} & set(options):
         options.insert(0, "rbind")
-    if not set(_PROPAGATION) & set(options):
+    if not set(PROPAGATION) & set(options):
         options.append("rprivate")
     return {"destination": mount.destination, "type": "bind", "source": mount.source, "options": options}
-
-
-def _id_number(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ValueError(text)
-    number = int(text)
-    if number > 0xFFFFFFFF:
-        raise ValueError(text)
-    return number

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import click
@@ -98,6 +99,7 @@ def _as_command(value: object) -> click.Command:
     return value
 
 
+@cache
 def _plugin_verbs() -> dict[str, click.Command]:
     from uvmd.cli.ctl.plugins import plugin_verbs
 

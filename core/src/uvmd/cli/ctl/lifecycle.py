@@ -40,6 +40,7 @@ def _parse_signal(_: click.Context, __: click.Parameter, value: str) -> int:
 
 @click.command("stop")
 @click.option(
+    "-t",
     "--time",
     "grace_s",
     type=click.FloatRange(min=0),

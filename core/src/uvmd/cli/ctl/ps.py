@@ -19,7 +19,7 @@ from uvmd.client.status import ContainerStatus, ProcessStatus, mount_table, vm_s
 def ps_verb(settings: Settings, quiet: bool) -> None:
     """List the VM's containers, running or not, and processes started with `exec --vm`.
 
-    PID is the init process's, as the VM sees it; EXECS counts further processes.
+    PID is the init process's, as the VM sees it; EXECS counts further processes that run.
 
     \b
       uvmctl ps
@@ -49,7 +49,7 @@ def render(containers: Sequence[ContainerStatus], processes: Sequence[ProcessSta
                 container.state,
                 container.pid or "",
                 container.exit_code,
-                len(container.execs) or "",
+                sum(process.exit_code is None for process in container.execs) or "",
                 duration(container.age_s),
             )
             for container in containers

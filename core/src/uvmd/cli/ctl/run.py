@@ -15,7 +15,7 @@ from uvmd.cli.ctl.settings import Settings, common, note, pass_settings
 from uvmd.cli.ctl.tables import table
 from uvmd.client import Client, ClientError, ContainerOptions, build_spec, bundle_path
 from uvmd.client.lifecycle import remove
-from uvmd.client.spec import parse_annotation, parse_size, parse_volume
+from uvmd.client.spec_text import parse_annotation, parse_size, parse_volume
 
 
 def new_id() -> str:
@@ -49,6 +49,8 @@ def environment(entries: Sequence[str]) -> list[str]:
 @click.option("--cpus", type=float, default=0.0, metavar="N", help="CPU limit, like 1.5.")
 @click.option("--pids-limit", type=int, default=0, metavar="N", help="Limit of processes.")
 @click.option("--privileged", is_flag=True, help="All capabilities, all devices, nothing masked.")
+@click.option("--cap-add", multiple=True, metavar="NAME", help="Add a capability (repeatable).")
+@click.option("--cap-drop", multiple=True, metavar="NAME", help="Take one away (repeatable).")
 @click.option("--read-only", is_flag=True, help="Mount the root file system read-only.")
 @click.option(
     "--network", default="none", metavar="none|host|ID", help="No network, the VM's, or a namespace's id."
@@ -56,6 +58,7 @@ def environment(entries: Sequence[str]) -> list[str]:
 @click.option("--tee", default="", metavar="PATH", help="Also write the output below the bundle's logs/.")
 @click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Add an annotation (repeatable).")
 @click.option("--print-spec", is_flag=True, help="Print the OCI spec and do nothing.")
+@click.option("--bundle", metavar="DIR", help="Bundle directory in the VM [default: /run/gcs/c/ID].")
 @click.option("--timing", is_flag=True, help="Print how long each step took.")
 @common()
 @click.argument("rootfs")
@@ -70,6 +73,7 @@ def run_verb(
     remove_after: bool,
     detach: bool,
     print_spec: bool,
+    bundle: str | None,
     timing: bool,
     **wishes: Any,
 ) -> int:
@@ -99,7 +103,7 @@ def run_verb(
         require_terminal(options.terminal)
     with settings.connect() as client:
         with settings.step("create"):
-            client.create(container_id, bundle=bundle_path(container_id), spec=spec)
+            client.create(container_id, bundle=bundle or bundle_path(container_id), spec=spec)
         try:
             status = _start(settings, client, container_id, options, wishes["interactive"], detach)
         except BaseException:
@@ -132,6 +136,8 @@ def _options(rootfs: str, command: Sequence[str], wishes: dict[str, Any]) -> Con
         mounts=[parse_volume(volume) for volume in wishes["volume"]],
         read_only=wishes["read_only"],
         privileged=wishes["privileged"],
+        cap_add=wishes["cap_add"],
+        cap_drop=wishes["cap_drop"],
         network=wishes["network"],
         tee=wishes["tee"],
         annotations=dict(parse_annotation(entry) for entry in wishes["annotation"]),

@@ -1,0 +1,93 @@
+"""Verbs that plugins add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import click
+import pytest
+
+from unit.cli_ctl.conftest import Invoke
+from unit.client.fakes import FakeDaemon
+from uvmd import plugin_manager
+from uvmd.bridge.identifiers import Message
+from uvmd.cli.ctl import app, plugins
+from uvmd.client import Client
+from uvmd.errors import ConfigError
+
+HERE = "unit.cli_ctl.test_plugins"
+
+
+@click.command("poke", short_help="Start something.")
+@click.argument("container_id")
+@click.pass_obj
+def poke(client: Client, container_id: str) -> int:
+    client.start(container_id)
+    return 4
+
+
+no_command = 5
+
+
+def provide(monkeypatch: pytest.MonkeyPatch, **references: str) -> None:
+    loaded = SimpleNamespace(commands=lambda: references)
+    monkeypatch.setattr(plugin_manager, "load_plugins", lambda: loaded)
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    app._plugin_verbs.cache_clear()
+    yield
+    app._plugin_verbs.cache_clear()
+
+
+def test_a_plugins_verb_gets_a_client_and_sets_the_status(
+    invoke: Invoke, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provide(monkeypatch, poke=f"{HERE}:poke")
+    assert invoke("poke", "c1").exit_code == 4
+    assert daemon.bodies(Message.START)[0]["ContainerId"] == "c1"
+
+
+def test_its_help_needs_no_daemon_and_it_is_listed(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    provide(monkeypatch, poke=f"{HERE}:poke")
+    assert "Added by plugins:\n  poke" in invoke("--help").output
+    assert invoke("--timeout", "0", "poke", "--help").exit_code == 0
+
+
+def test_a_plugin_cannot_hide_one_of_our_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    provide(monkeypatch, ps=f"{HERE}:poke")
+    assert plugins.plugin_verbs(taken=app.VERBS) == {}
+
+
+@pytest.mark.parametrize("reference", ["nowhere.at.all:x", f"{HERE}:missing", f"{HERE}:no_command"])
+def test_a_broken_verb_is_said_and_left_out(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, reference: str
+) -> None:
+    provide(monkeypatch, broken=reference)
+    result = invoke("--help")
+    assert result.exit_code == 0
+    assert "verb broken" in result.stderr
+
+
+def test_plugins_that_contradict_each_other_do_not_take_the_help_away(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise ConfigError("two plugins add disk")
+
+    monkeypatch.setattr(plugin_manager, "load_plugins", refuse)
+    result = invoke("nonsense")
+    assert result.exit_code == 2
+    assert "two plugins add disk, ignoring" in result.stderr
+
+
+def test_our_own_verbs_do_not_ask_for_plugins(
+    invoke: Invoke, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise ConfigError("asked")
+
+    monkeypatch.setattr(plugin_manager, "load_plugins", refuse)
+    assert invoke("ping").stderr == ""
