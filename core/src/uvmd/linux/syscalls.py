@@ -8,6 +8,7 @@ costs a few milliseconds, so callers import this module where they need it.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import platform
 import struct
@@ -15,7 +16,12 @@ from typing import Final
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-SYS_OPENAT2: Final = 437  # the same number on both architectures (asm-generic)
+# The same numbers on both architectures (asm-generic).
+SYS_MOVE_MOUNT: Final = 429
+SYS_FSOPEN: Final = 430
+SYS_FSCONFIG: Final = 431
+SYS_FSMOUNT: Final = 432
+SYS_OPENAT2: Final = 437
 _SYS_REBOOT: Final = {"x86_64": 169, "aarch64": 142}
 
 # linux/openat2.h
@@ -25,10 +31,24 @@ RESOLVE_BENEATH: Final = 0x08
 RESOLVE_IN_ROOT: Final = 0x10
 
 # linux/mount.h
+MS_RDONLY: Final = 1
 MS_NOSUID: Final = 2
 MS_NODEV: Final = 4
 MS_NOEXEC: Final = 8
+MS_BIND: Final = 4096
+MS_REC: Final = 16384
 UMOUNT_NOFOLLOW: Final = 8
+MOVE_MOUNT_F_EMPTY_PATH: Final = 0x04
+MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
+FSCONFIG_SET_FLAG: Final = 0
+FSCONFIG_SET_STRING: Final = 1
+FSCONFIG_SET_FD: Final = 5
+FSCONFIG_CMD_CREATE: Final = 6
+_FSOPEN_CLOEXEC: Final = 1
+_FSMOUNT_CLOEXEC: Final = 1
+
+# fcntl.h
+AT_FDCWD: Final = -100
 
 # linux/reboot.h
 _REBOOT_MAGIC1: Final = 0xFEE1DEAD
@@ -76,6 +96,65 @@ def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
     """Call umount2(2); a symlink as the last component is refused unless told otherwise."""
     if _libc.umount2(os.fsencode(target), ctypes.c_int(flags)) != 0:
         _raise(target)
+
+
+def fsopen(fstype: str) -> int:
+    """Call fsopen(2): a close-on-exec descriptor of a file system about to be configured.
+
+    ENOSYS: the kernel is older than 5.2. ENODEV: it does not know the file system.
+    """
+    fd = _libc.syscall(
+        ctypes.c_long(SYS_FSOPEN), ctypes.c_char_p(os.fsencode(fstype)), ctypes.c_uint(_FSOPEN_CLOEXEC)
+    )
+    if fd < 0:
+        _raise(fstype)
+    return int(fd)
+
+
+def fsconfig(fd: int, command: int, key: str = "", value: str = "", aux: int = 0) -> None:
+    """Call fsconfig(2). An empty key or value is passed as a null pointer."""
+    result = _libc.syscall(
+        ctypes.c_long(SYS_FSCONFIG),
+        ctypes.c_int(fd),
+        ctypes.c_uint(command),
+        ctypes.c_char_p(os.fsencode(key) if key else None),
+        ctypes.c_char_p(os.fsencode(value) if value else None),
+        ctypes.c_int(aux),
+    )
+    if result != 0:
+        _raise(key)
+
+
+def fsmount(fd: int, attributes: int) -> int:
+    """Call fsmount(2): a close-on-exec descriptor of a mount that is nowhere yet."""
+    mounted = _libc.syscall(
+        ctypes.c_long(SYS_FSMOUNT),
+        ctypes.c_int(fd),
+        ctypes.c_uint(_FSMOUNT_CLOEXEC),
+        ctypes.c_uint(attributes),
+    )
+    if mounted < 0:
+        _raise("")
+    return int(mounted)
+
+
+def move_mount(from_fd: int, to_fd: int, to_path: str, flags: int) -> None:
+    """Call move_mount(2) for the mount that ``from_fd`` is."""
+    result = _libc.syscall(
+        ctypes.c_long(SYS_MOVE_MOUNT),
+        ctypes.c_int(from_fd),
+        ctypes.c_char_p(b""),
+        ctypes.c_int(to_fd),
+        ctypes.c_char_p(os.fsencode(to_path)),
+        ctypes.c_uint(flags),
+    )
+    if result != 0:
+        _raise(to_path)
+
+
+def ioctl(fd: int, request: int, buffer: bytearray) -> None:
+    """Call ioctl(2) with a buffer that the kernel reads and writes."""
+    fcntl.ioctl(fd, request, buffer, True)
 
 
 def power_off() -> None:
