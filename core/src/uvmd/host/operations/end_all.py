@@ -27,6 +27,9 @@ def end_all(ctx: Context) -> None:
             _end(ctx, container)
         except UvmdError as error:
             _warn(container, error)
+    # The monitor ends processes in the VM when it goes itself, which is next.
+    for process in ctx.registry.external():
+        ctx.journal.remove_external(process.slot)
     ctx.cgroups.remove_if_empty(ctx.settings.pods_cgroup)
 
 
