@@ -66,6 +66,8 @@ class Bridge:
         self._queued_bytes = 0
         self._written = 0
         self._paused = False
+        # The host has closed, or half closed, its end.
+        self._ending = False
         self._stdio_used = False
 
     @property
@@ -141,7 +143,8 @@ class Bridge:
         self._last_failure = ""
         self._sock = sock
         self._in = self._out = sock.fileno()
-        self._loop.watch(self._in, IN | OUT | EDGE, self._on_ready)
+        self._ending = False
+        self._loop.watch(self._in, IN | OUT | HANGUP | EDGE, self._on_ready)
         self._begin()
 
     def _open_stdio(self) -> None:
@@ -179,6 +182,8 @@ class Bridge:
     def _on_ready(self, events: int) -> None:
         if events & OUT:
             self._write()
+        if events & HANGUP:
+            self._ending = True
         if events & (IN | HANGUP | ERROR):
             self._read()
 
@@ -206,8 +211,9 @@ class Bridge:
                 return
             self._take(data)
             # A short read from a socket is the end of what is there: saves the call that
-            # says EAGAIN. What has come since makes a new edge.
-            if len(data) < _READ_BYTES and self._sock is not None:
+            # says EAGAIN. What has come since makes a new edge, but an end of file that came
+            # with the data has had its edge.
+            if len(data) < _READ_BYTES and self._sock is not None and not self._ending:
                 return
         self._loop.soon(self._read)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
 ERROR = select.EPOLLERR
-HANGUP = select.EPOLLHUP
+HANGUP = select.EPOLLHUP | select.EPOLLRDHUP
 EDGE = select.EPOLLET
 
 
@@ -98,6 +98,7 @@ class Loop:
 
     def run(self) -> None:
         """Serve until ``stop``. A handler's failure is reported, and the loop goes on."""
+        self._stopped = False
         while not self._stopped:
             self._round()
 
