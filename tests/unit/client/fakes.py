@@ -55,7 +55,7 @@ class FakeDaemon:
         self.reads_stdin = True
         self._next_pid = 100
         self._exits: dict[int, int] = {}
-        self._waits: dict[int, Frame] = {}
+        self.waits: dict[int, Frame] = {}
         self._state = threading.Lock()
         self._threads = [threading.Thread(target=self._serve, daemon=True)]
         self._threads[0].start()
@@ -99,9 +99,9 @@ class FakeDaemon:
         """Let a process end: answers its wait, now or later. Returns an empty answer."""
         with self._state:
             self._exits[pid] = status
-            wait = self._waits.pop(pid, None)
+            wait = self.waits.pop(pid, None)
         if wait is not None:
-            self._answer(wait, {"ExitCode": status})
+            self.answer(wait, {"ExitCode": status})
         return {}
 
     def _serve(self) -> None:
@@ -123,17 +123,17 @@ class FakeDaemon:
         if frame.type in self.answers:
             answer = self.answers[frame.type](body)
             if answer is not None:
-                self._answer(frame, answer)
+                self.answer(frame, answer)
         elif frame.type == Message.NEGOTIATE:
-            self._answer(frame, NEGOTIATED)
+            self.answer(frame, NEGOTIATED)
         elif frame.type == Message.EXECUTE:
-            self._answer(frame, {"ProcessId": self._execute(body)})
+            self.answer(frame, {"ProcessId": self._execute(body)})
         elif frame.type == Message.WAIT:
             self._wait(frame, body["ProcessId"])
         else:
-            self._answer(frame, {})
+            self.answer(frame, {})
 
-    def _answer(self, request: Frame, fields: Body) -> None:
+    def answer(self, request: Frame, fields: Body) -> None:
         body = {"Result": 0, "ActivityId": NULL_ID, **fields}
         self.send(Frame(response_type(request.type), request.id, json.dumps(body).encode()))
 
@@ -141,9 +141,9 @@ class FakeDaemon:
         with self._state:
             status = self._exits.get(pid)
             if status is None:
-                self._waits[pid] = frame
+                self.waits[pid] = frame
         if status is not None:
-            self._answer(frame, {"ExitCode": status})
+            self.answer(frame, {"ExitCode": status})
 
     def _execute(self, body: Body) -> int:
         self._next_pid += 1

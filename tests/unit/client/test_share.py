@@ -125,26 +125,53 @@ def test_a_client_that_leaves_takes_its_requests_along(
     second.start("c")
 
 
-def test_requests_survive_a_daemon_that_comes_back(
+def test_a_wait_survives_a_daemon_that_comes_back(
     address: Address, join: Callable[[], Client], dialing: DialingDaemon, said: list[str]
 ) -> None:
     client = join()
-    wait = client.submit_wait("c", 7)
+    pending = [client.submit_wait("c", pid) for pid in (7, 8)]
     client.start("c")
     first = fake(dialing)
-    outstanding = first._waits[7]
+    old = first.waits[7]
     first.close()
     again = DialingDaemon(address.path)
     try:
         client.start("after")
         daemon = fake(again)
-        assert daemon.bodies(Message.START)[0]["ContainerId"] == "after"
-        # As the real one does: the old request is answered on the new connection.
-        daemon._answer(outstanding, {"ExitCode": 9})
-        assert wait.result(10)["ExitCode"] == 9
+        # The same daemon answers under the old id, a new one knows only what is repeated.
+        daemon.answer(old, {"ExitCode": 1})
+        daemon.exit(7, 9)
+        daemon.exit(8, 2)
+        assert [wait.result(10)["ExitCode"] for wait in pending] == [1, 2]
     finally:
         again.close()
-    assert any("disconnected; " in line for line in said)
+    assert any("disconnected; 2 requests wait" in line for line in said)
+
+
+def test_other_requests_fail_at_once_because_nobody_knows_what_became_of_them(
+    join: Callable[[], Client], dialing: DialingDaemon
+) -> None:
+    client = join()
+    daemon = fake(dialing)
+    daemon.answers[Message.DELETE] = lambda _: None
+    pending = client.submit(Message.DELETE, "c")
+    client.start("c")
+    daemon.close()
+    with pytest.raises(RemoteError, match="was lost"):
+        pending.result(10)
+
+
+def test_a_client_that_comes_while_the_daemon_is_away_waits_for_it(
+    address: Address, join: Callable[[], Client], dialing: DialingDaemon
+) -> None:
+    client = join()
+    fake(dialing).close()
+    pending = client.submit(Message.START, "c")
+    again = DialingDaemon(address.path)
+    try:
+        assert pending.result(10)["Result"] == 0
+    finally:
+        again.close()
 
 
 def test_a_daemon_that_stays_away_fails_what_waits_for_it(

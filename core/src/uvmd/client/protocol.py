@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -65,3 +66,12 @@ def raise_for_result(request_type: int, response: Mapping[str, Any]) -> NoReturn
 def is_code(error: RemoteError, *codes: HResult) -> bool:
     """Whether a refusal carries one of *codes*."""
     return error.code in codes
+
+
+def lenient_object(body: bytes) -> dict[str, Any]:
+    """Return the object in a body; an empty one if there is none."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

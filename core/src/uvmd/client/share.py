@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from uvmd.bridge.frames import Frame
+from uvmd.bridge.frames import Frame, split
+from uvmd.bridge.hresult import HResult
 from uvmd.bridge.identifiers import (
     CONTAINER_NOTIFICATION,
     NOTIFICATION,
@@ -32,7 +33,7 @@ from uvmd.client.errors import BadResponse
 from uvmd.client.listener import Listener
 from uvmd.client.peer import Peer
 from uvmd.client.ports import random_ports
-from uvmd.client.protocol import NULL_ID, SHARE_PORTS, name_of_message
+from uvmd.client.protocol import NULL_ID, SHARE_PORTS, lenient_object, name_of_message
 from uvmd.client.remap import Remap
 from uvmd.errors import ProtocolError
 
@@ -46,6 +47,8 @@ MAX_PORTS = 64
 AWAY_S = 10.0
 _CREDENTIALS = struct.Struct("3i")
 _OUR_CLIENT = 0
+
+_LOST = "the connection to the daemon was lost; this may have been done or not"
 
 Log = Callable[[str], None]
 
@@ -168,13 +171,26 @@ class Sharer:
     def _lose_bridge(self, reason: str) -> None:
         if self._bridge is None:
             return
-        # Requests stay open: the daemon answers them on its next connection.
         if self._welcome is not None:
-            self._unsent += self._bridge.unsent()
-        self._log(f"{reason}; {len(self._remap)} requests open, waiting for it to come back")
+            self._unsent = self._bridge.unsent()
         self._bridge.close()
         self._bridge, self._welcome = None, None
         self._away_since = self._away_since or time.monotonic()
+        self._fail_what_was_sent()
+        self._log(f"{reason}; {len(self._remap)} requests wait for it to come back")
+
+    def _fail_what_was_sent(self) -> None:
+        body = json.dumps({"Result": HResult.E_FAIL.signed, "ErrorMessage": _LOST}).encode()
+        for request in self._remap.lose([split(frame).id for frame in self._unsent]):
+            if request.client in self._clients:
+                client = self._clients[request.client]
+                self._to_client(client, response_type(request.type), request.id, body)
+
+    def _send_again(self, bridge: Peer) -> None:
+        unsent, self._unsent = self._unsent, []
+        repeated = self._remap.repeat([split(frame).id for frame in unsent])
+        for frame in (*unsent, *(Frame(item.type, id_, item.body).encode() for id_, item in repeated)):
+            self._to_bridge(bridge, frame)
 
     def _to_bridge(self, bridge: Peer, frame: bytes) -> None:
         bridge.queue_frame(frame)
@@ -183,30 +199,27 @@ class Sharer:
 
     def _from_bridge(self, frame: Frame) -> None:
         if kind(frame.type) == RESPONSE:
-            origin = self._remap.answer(frame.id)
-            if origin is None:
+            request = self._remap.answer(frame.id)
+            if request is None:
                 return
-            client, id_ = origin
-            if client == _OUR_CLIENT:
+            if request.client == _OUR_CLIENT:
                 self._negotiated(frame)
-            elif client in self._clients:
-                self._to_client(self._clients[client], frame.type, id_, frame.body)
+            elif request.client in self._clients:
+                self._to_client(self._clients[request.client], frame.type, request.id, frame.body)
         elif kind(frame.type) == NOTIFICATION:
             for peer in list(self._clients.values()):
                 if frame.type == CONTAINER_NOTIFICATION or peer.key in self._wants_events:
                     self._to_client(peer, frame.type, frame.id, frame.body)
 
     def _negotiated(self, frame: Frame) -> None:
-        answer = _loads(frame.body)
+        answer = lenient_object(frame.body)
         if answer.get("Result") != 0:
             raise BadResponse(f"the daemon refused Negotiate: {answer.get('ErrorMessage', 'no reason')}")
         self._welcome = answer
         self._away_since = 0.0
         self._log("the daemon is connected")
-        unsent, self._unsent = self._unsent, []
-        for request in unsent:
-            if self._bridge is not None:
-                self._to_bridge(self._bridge, request)
+        if self._bridge is not None:
+            self._send_again(self._bridge)
         # Frames that a client had sent in one piece with the last that was passed on.
         for client in list(self._clients.values()):
             self._take_requests(client)
@@ -243,18 +256,19 @@ class Sharer:
 
     def _from_client(self, client: Peer, frame: Frame) -> None:
         if frame.type == Message.NEGOTIATE:
-            if _loads(frame.body).get("UvmdEvents") is True:
+            if lenient_object(frame.body).get("UvmdEvents") is True:
                 self._wants_events.add(client.key)
             self._to_client(client, response_type(frame.type), frame.id, json.dumps(self._welcome).encode())
         elif frame.type == SHARE_PORTS:
             self._to_client(client, response_type(frame.type), frame.id, self._reserve_ports(frame.body))
         elif self._bridge is not None:
             self._log(f"client {client.key}: {name_of_message(frame.type)}")
-            id_ = self._remap.forward(client.key, frame.id)
+            kept = frame.body if frame.type == Message.WAIT else b""
+            id_ = self._remap.forward(client.key, frame.id, frame.type, kept)
             self._to_bridge(self._bridge, Frame(frame.type, id_, frame.body).encode())
 
     def _reserve_ports(self, body: bytes) -> bytes:
-        count = _loads(body).get("Count")
+        count = lenient_object(body).get("Count")
         count = count if isinstance(count, int) else 1
         ports = [self._next_port() for _ in range(max(1, min(count, MAX_PORTS)))]
         return json.dumps({"Result": 0, "Ports": ports}).encode()
@@ -281,12 +295,3 @@ class Sharer:
         self._listener.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
-
-
-def _loads(body: bytes) -> dict[str, Any]:
-    """Return the object in a body; an empty one if there is none."""
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
