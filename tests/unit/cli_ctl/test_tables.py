@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uvmd.cli.ctl.tables import duration, limit, size, table
+from uvmd.cli.ctl.tables import age, duration, limit, size, table
 
 
 def test_columns_are_aligned_and_empty_cells_are_dashes() -> None:
@@ -43,6 +43,10 @@ def test_no_limit_is_a_dash(count: int) -> None:
 )
 def test_times_have_the_unit_that_suits_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_an_age_is_rough() -> None:
+    assert [age(seconds) for seconds in (0.4, 12.9, 125)] == ["0s", "12s", "2m05s"]
 
 
 @given(st.lists(st.tuples(st.text("ab", max_size=6), st.integers(0, 10**6)), max_size=6))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from uvmd.cli.ctl.settings import Settings, common, note, pass_settings
-from uvmd.cli.ctl.tables import duration, table
+from uvmd.cli.ctl.tables import age, table
 from uvmd.client.status import ContainerStatus, ProcessStatus, mount_table, vm_status
 
 
@@ -50,7 +50,7 @@ def render(containers: Sequence[ContainerStatus], processes: Sequence[ProcessSta
                 container.pid or "",
                 container.exit_code,
                 sum(process.exit_code is None for process in container.execs) or "",
-                duration(container.age_s),
+                age(container.age_s),
             )
             for container in containers
         ]

@@ -43,14 +43,21 @@ def limit(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time with one unit that suits it: ``340 us``, ``12.3 ms``, ``4.0 s``, ``2m05s``, ``3h20m``."""
+    """Return a measured time with the unit that suits it: ``340 us``, ``12.3 ms``, ``4.0 s``, ``2m05s``."""
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f} us"
     if seconds < 1:
         return f"{seconds * 1e3:.1f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
+    return age(seconds)
+
+
+def age(seconds: float) -> str:
+    """Return how old something is, roughly: ``12s``, ``2m05s``, ``3h20m``, ``2d07h``."""
     minutes, rest = divmod(int(seconds), 60)
+    if not minutes:
+        return f"{rest}s"
     if minutes < 60:
         return f"{minutes}m{rest:02d}s"
     hours, minutes = divmod(minutes, 60)
