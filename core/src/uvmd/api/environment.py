@@ -71,11 +71,38 @@ class State(Protocol):
 
 
 class Platform(Protocol):
-    """How this kind of VM shows its devices. Grows with the plugins that need it."""
+    """How this kind of VM shows its devices; see :mod:`uvmd.linux.platform`.
+
+    What is not there yet is FileNotFoundError: ask again with ``uevents.wait_for``.
+    """
 
     @property
     def name(self) -> str:
         """``hyperv`` or ``virtio``."""
+
+    @property
+    def sys_root(self) -> str:
+        """Where sysfs is mounted."""
+
+    @property
+    def dev_root(self) -> str:
+        """Where device nodes are."""
+
+    def scsi_host(self, controller: int) -> int:
+        """Return the number of the SCSI host that is the host's controller of this index.
+
+        Raises:
+            Refused: there is no such index.
+            FileNotFoundError: it is not there (yet).
+        """
+
+    def pci_path(self, device: str) -> str:
+        """Return the sysfs folder of the PCI device that the host names: a vmbus GUID, or an address.
+
+        Raises:
+            Refused: no such name.
+            FileNotFoundError: it is not there (yet).
+        """
 
 
 class Environment(NamedTuple):

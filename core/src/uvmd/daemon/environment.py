@@ -5,25 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from uvmd.api.environment import State
 from uvmd.errors import DeadlineExceeded
+from uvmd.linux.platform import find_platform
 from uvmd.monitor.link import Completed, Link
 from uvmd.oci.runtime import DEFAULT_PATH
 
-_VMBUS = "/sys/bus/vmbus"
-
-
-class Platform(NamedTuple):
-    """Implements ``api.Platform``."""
-
-    name: str
-
-
-def find_platform(vmbus: str = _VMBUS) -> Platform:
-    """Tell the hypervisor by the bus that the kernel shows."""
-    return Platform("hyperv" if os.path.isdir(vmbus) else "virtio")
+__all__ = ["Runner", "find_platform", "states_in"]
 
 
 class Runner:

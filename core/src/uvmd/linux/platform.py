@@ -25,9 +25,9 @@ _CONTROLLER_GUIDS: Final = (
     "b5d2d8d4-3a75-51bf-945b-3444dc6b8579",
     "305891a9-b251-5dfe-91a2-c25d9212275b",
 )
-_GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_BUS: Final = re.compile(r"pci([0-9a-f]{4,8}:[0-9a-f]{2})")
-_PCI_ADDRESS: Final = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
+_GUID: Final = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_BUS: Final = r"pci([0-9a-f]{4,8}:[0-9a-f]{2})"
+_PCI_ADDRESS: Final = r"([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])"
 
 
 def _not_there(text: str, path: str) -> FileNotFoundError:
@@ -54,7 +54,7 @@ class Hyperv:
         Raises:
             Refused: not a GUID. What is joined to a path must not be able to leave it.
         """
-        if not _GUID.fullmatch(guid.lower()):
+        if not re.fullmatch(_GUID, guid.lower()):
             raise Refused("a vmbus device is named by a GUID")
         return f"{self.sys_root}/bus/vmbus/devices/{guid.lower()}"
 
@@ -87,7 +87,7 @@ class Hyperv:
             Failed: more than one device could be meant.
         """
         folder = self.vmbus_path(device)
-        buses = sorted(name for name in os.listdir(folder) if _BUS.fullmatch(name))
+        buses = sorted(name for name in os.listdir(folder) if re.fullmatch(_BUS, name))
         if len(buses) > 1:
             raise Failed(f'more than one file could exist for pattern "{folder}/pci*"')
         if not buses:
@@ -95,7 +95,7 @@ class Hyperv:
         bus = f"{folder}/{buses[0]}"
         prefix = buses[0].removeprefix("pci") + ":"
         functions = sorted(
-            name for name in os.listdir(bus) if name.startswith(prefix) and _PCI_ADDRESS.fullmatch(name)
+            name for name in os.listdir(bus) if name.startswith(prefix) and re.fullmatch(_PCI_ADDRESS, name)
         )
         if len({name.partition(".")[0] for name in functions}) > 1:
             raise Failed(f'more than one file could exist for pattern "{bus}/{prefix}*"')
@@ -147,7 +147,7 @@ class Virtio:
     @staticmethod
     def _pci_order(name: str) -> tuple[int, tuple[int, ...], str]:
         """PCI addresses by number, and after them what lies on another bus."""
-        if not _PCI_ADDRESS.fullmatch(name):
+        if not re.fullmatch(_PCI_ADDRESS, name):
             return 1, (), name
         return 0, tuple(int(part, 16) for part in re.split("[:.]", name)), name
 
@@ -158,7 +158,7 @@ class Virtio:
             Refused: not such an address.
             FileNotFoundError: it is not there (yet).
         """
-        if not _PCI_ADDRESS.fullmatch(device.lower()):
+        if not re.fullmatch(_PCI_ADDRESS, device.lower()):
             raise Refused("a PCI device is named by its address, as 0000:00:00.0")
         path = f"{self.sys_root}/bus/pci/devices/{device.lower()}"
         os.lstat(path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from uvmd.api.environment import Completed, Environment
@@ -54,9 +56,23 @@ class MemoryState:
 
 
 class FakePlatform(NamedTuple):
-    """A VM of no particular make."""
+    """A VM of no particular make: the host's SCSI controllers and PCI devices are what the test says."""
 
     name: str = "virtio"
+    sys_root: str = "/sys"
+    dev_root: str = "/dev"
+    scsi_hosts: Mapping[int, int] = MappingProxyType({})
+    pci_paths: Mapping[str, str] = MappingProxyType({})
+
+    def scsi_host(self, controller: int) -> int:
+        if controller not in self.scsi_hosts:
+            raise FileNotFoundError(errno.ENOENT, "no SCSI host", f"controller {controller}")
+        return self.scsi_hosts[controller]
+
+    def pci_path(self, device: str) -> str:
+        if device not in self.pci_paths:
+            raise FileNotFoundError(errno.ENOENT, "no PCI device", device)
+        return self.pci_paths[device]
 
 
 def _nobody_listens(port: int, deadline: float) -> int:
