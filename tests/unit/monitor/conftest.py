@@ -1,4 +1,4 @@
-"""A real monitor for the tests that are marked ``system``."""
+"""A real monitor for the tests marked ``system``, its parts for the others."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from support.live_monitor import LiveMonitor
+from support.monitor_parts import Parts
 
 
 @pytest.fixture
 def monitor(tmp_path: Path) -> Iterator[LiveMonitor]:
     with LiveMonitor(tmp_path) as live:
         yield live
+
+
+@pytest.fixture
+def parts() -> Iterator[Parts]:
+    made = Parts()
+    yield made
+    made.close()

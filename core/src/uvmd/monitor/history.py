@@ -22,8 +22,12 @@ class Scratch:
 
     def __init__(self, pipe_bytes: int) -> None:
         self.read_end, self.write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        # Room for whatever the largest pipe that it duplicates can hold.
-        fcntl.fcntl(self.write_end, fcntl.F_SETPIPE_SZ, pipe_bytes)
+        # Room for whatever the largest pipe that it duplicates can hold; with less, it is
+        # duplicated in more steps.
+        try:
+            fcntl.fcntl(self.write_end, fcntl.F_SETPIPE_SZ, pipe_bytes)
+        except OSError:
+            pass
         self._sink = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
 
     def copy_of(self, source: int) -> int:
@@ -73,6 +77,8 @@ class History:
 
     def read(self) -> bytes:
         """Return what is remembered, oldest first."""
+        if not self._written:
+            return b""
         if self._written <= SIZE_BYTES:
             return os.pread(self._file(), self._written, 0)
         at = self._written % SIZE_BYTES
