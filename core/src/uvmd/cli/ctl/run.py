@@ -43,7 +43,7 @@ def environment(entries: Sequence[str]) -> list[str]:
 @click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable (repeatable).")
 @click.option("-v", "--volume", multiple=True, metavar="SRC:DST[:ro]", help="Bind a path of the VM.")
 @click.option("-w", "--workdir", default="/", metavar="DIR", help="Working directory.")
-@click.option("-u", "--user", default="", metavar="UID[:GID]", help="Run as this user.")
+@click.option("-u", "--user", default="", metavar="USER[:GROUP]", help="Run as this user, by name or number.")
 @click.option("--hostname", default="", metavar="NAME", help="Host name [default: the id].")
 @click.option("-m", "--memory", metavar="SIZE", help="Memory limit, like 64m.")
 @click.option("--cpus", type=float, default=0.0, metavar="N", help="CPU limit, like 1.5.")
