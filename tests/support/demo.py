@@ -165,7 +165,7 @@ def main() -> int:
         return 1
     say("1. A small root file system (a static busybox), and a daemon in folders of its own.")
     print(f"  machine: {machine.describe()}\n  root file system: {rootfs.shared()}", flush=True)
-    before = leftovers()
+    before = set(leftovers())
     folder = Path(tempfile.mkdtemp(prefix="uvmd-demo-"))
     try:
         demo = Demo(folder)
@@ -175,7 +175,8 @@ def main() -> int:
         for hierarchy in machine.cgroup_hierarchies():
             with contextlib.suppress(OSError):
                 (hierarchy / "uvmd-demo").rmdir()
-    assert leftovers() == before, leftovers()
+    left = set(leftovers()) - before
+    assert not left, f"left behind: {sorted(left)}"
     say("Each step, as the host saw it (every command is a new process that waits for the daemon to dial):")
     for name, taken in demo.steps:
         print(f"  {name:<16}{taken * 1000:8.0f} ms")
