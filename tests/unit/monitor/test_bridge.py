@@ -1,0 +1,175 @@
+"""The bridge connection, with a listener in place of the daemon."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from support.live_monitor import listen
+from support.monitor_parts import Parts, read_available
+from uvmd.monitor import bridge as bridge_room
+from uvmd.monitor.bridge import Bridge
+
+
+def frame(body: bytes) -> bytes:
+    return struct.pack("<IIQ", 0x10100101, 16 + len(body), 0) + body
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.events: list[tuple[object, ...]] = []
+        self.waiting = 0
+
+    def bridge_up(self, generation: int) -> None:
+        self.events.append(("up", generation))
+
+    def bridge_frame(self, generation: int, frame: bytes) -> None:
+        self.events.append(("frame", generation, frame))
+
+    def bridge_unsent(self, frame: bytes) -> None:
+        self.events.append(("unsent", frame))
+
+    def bridge_down(self, generation: int, reason: str) -> None:
+        self.events.append(("down", generation))
+
+    def bridge_finished(self, reason: str) -> None:
+        self.events.append(("finished", reason))
+
+    def daemon_waiting_bytes(self) -> int:
+        return self.waiting
+
+
+class Set:
+    def __init__(self, parts: Parts, tmp_path: Path) -> None:
+        self.parts = parts
+        self.listener = Listener()
+        self.bridge = Bridge(parts.loop, parts.log, self.listener)
+        self.path = tmp_path / "host"
+        self.server = listen(self.path)
+        self.host: socket.socket | None = None
+
+    def connect(self) -> socket.socket:
+        generation = self.bridge.generation
+        self.bridge.open(f"unix:{self.path}")
+        self.parts.run_until(lambda: self.bridge.generation > generation)
+        host, _ = self.server.accept()
+        host.setblocking(False)
+        return host
+
+    def events(self, kind: str) -> list[tuple[object, ...]]:
+        return [event for event in self.listener.events if event[0] == kind]
+
+    def close(self) -> None:
+        self.bridge.shut("test")
+        self.server.close()
+
+
+def test_a_lost_connection_hands_back_frames_then_says_down_then_comes_again(
+    parts: Parts, tmp_path: Path
+) -> None:
+    made = Set(parts, tmp_path)
+    host = made.connect()
+    frames = [frame(bytes(60_000)) for _ in range(20)]
+    for one in frames:
+        made.bridge.send(1, one)
+    assert not made.bridge.flushed
+    host.close()
+    parts.run_until(lambda: made.events("down"))
+    kinds = [event[0] for event in made.listener.events]
+    assert kinds[0] == "up"
+    assert kinds[-1] == "down"
+    assert set(kinds[1:-1]) == {"unsent"}
+    assert len(kinds) > 10
+    parts.run_until(lambda: made.events("up")[1:])
+    made.server.accept()[0].close()
+    made.close()
+
+
+def test_a_daemon_that_lags_behind_stops_the_reading_until_it_has_caught_up(
+    parts: Parts, tmp_path: Path
+) -> None:
+    made = Set(parts, tmp_path)
+    host = made.connect()
+    made.listener.waiting = 65 * 1024 * 1024
+    host.send(frame(b"waits"))
+    passed: list[int] = []
+    parts.loop.call_later(0.02, lambda: passed.append(1))
+    parts.run_until(lambda: passed)
+    assert made.events("frame") == []
+    made.listener.waiting = 40 * 1024 * 1024
+    made.bridge.resume()
+    assert made.bridge._paused
+    made.listener.waiting = 1000
+    made.bridge.resume()
+    parts.run_until(lambda: made.events("frame"))
+    host.close()
+    made.close()
+
+
+def test_an_answer_is_written_in_pieces_if_need_be(parts: Parts, tmp_path: Path) -> None:
+    made = Set(parts, tmp_path)
+    host = made.connect()
+    sent = frame(os.urandom(2_000_000))
+    made.bridge.send(1, sent)
+    received = b""
+
+    def finished() -> bool:
+        nonlocal received
+        received += read_available(host)
+        return len(received) == len(sent)
+
+    parts.run_until(finished)
+    assert received == sent
+    assert made.bridge.flushed
+    host.close()
+    made.close()
+
+
+def test_a_frame_for_another_generation_comes_straight_back(parts: Parts, tmp_path: Path) -> None:
+    made = Set(parts, tmp_path)
+    made.bridge.send(0, b"before any")
+    host = made.connect()
+    made.bridge.send(2, b"too early")
+    made.bridge.close(0)
+    assert made.events("unsent") == [("unsent", b"before any"), ("unsent", b"too early")]
+    assert made.bridge.up
+    host.close()
+    made.close()
+
+
+def test_opening_anew_closes_the_old_connection(parts: Parts, tmp_path: Path) -> None:
+    made = Set(parts, tmp_path)
+    first = made.connect()
+    second = made.connect()
+    assert first.recv(1) == b""
+    assert [event[:2] for event in made.listener.events] == [("up", 1), ("down", 1), ("up", 2)]
+    first.close()
+    second.close()
+    made.close()
+
+
+def test_a_reason_is_logged_once_however_often_it_is_tried(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge_room, "RETRY_S", 0.001)
+    made = Set(parts, tmp_path)
+    os.unlink(made.path)
+    made.bridge.open(f"unix:{made.path}")
+    passed: list[int] = []
+    parts.loop.call_later(0.05, lambda: passed.append(1))
+    parts.run_until(lambda: passed)
+    assert len([line for line in parts.log.lines if os.strerror(errno.ENOENT) in line]) == 1
+    made.close()
+
+
+@pytest.mark.parametrize("target", ["", "tcp:1", "unix:", "vsock:2"])
+def test_a_target_that_is_none_is_refused(parts: Parts, tmp_path: Path, target: str) -> None:
+    made = Set(parts, tmp_path)
+    with pytest.raises(ValueError, match="address"):
+        made.bridge.open(target)
+    made.close()

@@ -1,0 +1,143 @@
+"""The monitor's end of the link."""
+
+from __future__ import annotations
+
+import _socket
+import os
+import socket
+from typing import Any
+
+import pytest
+
+from support.monitor_parts import Parts
+from uvmd.monitor import packets, wire
+from uvmd.monitor.channel import Channel
+
+
+class Ends:
+    def __init__(self, parts: Parts) -> None:
+        ours, self.daemon = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.packets: list[tuple[int, int, list[Any]]] = []
+        self.lost: list[str] = []
+        self.room = 0
+        self.keep: list[int] = []
+        self.channel = Channel(
+            parts.loop, _socket.socket(fileno=ours.detach()), self._packet, self.lost.append, self._room
+        )
+
+    def _packet(self, op: int, tag: int, fields: list[Any], fds: list[int]) -> None:
+        if op == wire.HELLO:
+            self.channel.greeted = True
+        self.packets.append((op, tag, fields))
+        if fds:
+            self.keep.append(fds.pop(0))
+
+    def _room(self) -> None:
+        self.room += 1
+
+    def close(self) -> None:
+        self.channel.close()
+        self.daemon.close()
+
+
+HELLO = wire.encode(wire.HELLO, 1, wire.VERSION)
+
+
+def test_packets_are_handed_on_and_descriptors_nobody_takes_are_closed(parts: Parts) -> None:
+    ends = Ends(parts)
+    ends.daemon.send(HELLO)
+    before = len(os.listdir("/proc/self/fd"))
+    with open("/dev/null") as null:
+        packets.send(ends.daemon, wire.encode(wire.KILL, 2, 5, 9), [null.fileno()] * 3)
+    parts.run_until(lambda: len(ends.packets) == 2)
+    assert ends.packets[1] == (wire.KILL, 2, [5, 9])
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    os.close(ends.keep[0])
+    ends.close()
+
+
+def test_large_packets_go_both_ways(parts: Parts) -> None:
+    ends = Ends(parts)
+    body = os.urandom(300_000)
+    ends.daemon.send(HELLO)
+    packets.send(ends.daemon, wire.encode(wire.SEND_FRAME, 0, 1, body))
+    parts.run_until(lambda: len(ends.packets) == 2)
+    assert ends.packets[1][2] == [1, body]
+    ends.channel.send(wire.BRIDGE_FRAME, 0, 1, body)
+    assert ends.channel.waiting_bytes > 300_000
+    head, fds = packets.receive(ends.daemon)
+    size = wire.decode(head)[2][0]
+    assert wire.decode(packets.read_large(fds[0], size))[2] == [1, body]
+    packets.close_all(fds)
+    ends.daemon.send(wire.encode(wire.TAKEN, 0, size))
+    parts.run_until(lambda: ends.room)
+    assert ends.channel.waiting_bytes == 0
+    ends.close()
+
+
+def test_what_the_daemon_does_not_read_waits_in_order_and_is_counted(parts: Parts) -> None:
+    ends = Ends(parts)
+    with open("/dev/null") as null:
+        for number in range(200):
+            fds = [null.fileno()] if number % 50 == 0 else []
+            ends.channel.send(wire.BRIDGE_FRAME, number, 1, bytes(5000), fds=fds)
+    assert ends.channel.waiting_bytes > 500_000
+    seen = []
+
+    def read() -> bool:
+        try:
+            while True:
+                packet, fds = packets.receive(ends.daemon, socket.MSG_DONTWAIT)
+                seen.append((wire.decode(packet)[1], len(fds)))
+                packets.close_all(fds)
+        except BlockingIOError:
+            return len(seen) == 200
+
+    parts.run_until(read)
+    assert seen == [(number, int(number % 50 == 0)) for number in range(200)]
+    parts.run_until(lambda: ends.room)
+    assert ends.channel.waiting_bytes == 0
+    ends.close()
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"?",
+        wire.encode(wire.KILL, 0, 1, 1),  # before HELLO
+        wire.encode(wire.EXITED, 0, 1, 2, 3),
+        wire.encode(wire.LARGE, 0, 1000),
+    ],
+)
+def test_nonsense_ends_the_connection_once(parts: Parts, packet: bytes) -> None:
+    ends = Ends(parts)
+    ends.daemon.send(packet)
+    parts.run_until(lambda: ends.lost)
+    ends.channel.send(wire.STOP, 0, b"into the void")
+    assert len(ends.lost) == 1
+    assert ends.packets == []
+    assert ends.daemon.recv(1) == b""
+    ends.close()
+
+
+def test_a_daemon_that_closes_or_dies_is_noticed(parts: Parts) -> None:
+    ends = Ends(parts)
+    ends.daemon.close()
+    parts.run_until(lambda: ends.lost)
+    assert not ends.channel.open
+    ends = Ends(parts)
+    ends.daemon.close()
+    ends.channel.send(wire.STOP, 0, b"x")
+    assert ends.lost == ["send: Broken pipe"]
+
+
+def test_drain_takes_what_a_dead_daemon_had_still_sent(parts: Parts) -> None:
+    ends = Ends(parts)
+    ends.daemon.send(HELLO)
+    for number in range(100):
+        ends.daemon.send(wire.encode(wire.RELEASE, 0, number))
+    ends.daemon.send(wire.encode(wire.FINISH, 0, 7))
+    ends.daemon.close()
+    ends.channel.drain()
+    assert ends.packets[-1] == (wire.FINISH, 0, [7])
+    assert len(ends.packets) == 102
