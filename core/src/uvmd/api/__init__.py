@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from uvmd.api.settings import ConfigModel
     from uvmd.api.transaction import RollbackFailed, Undo
+    from uvmd.api.unfinished import Unfinished
     from uvmd.api.wire import I32, I64, U8, U16, U32, U64, Field, Items, WireModel
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "ConfigModel",
     "RollbackFailed",
     "Undo",
+    "Unfinished",
     "I32",
     "I64",
     "U8",
@@ -119,6 +121,7 @@ _HOME = {
     ),
     "settings": ("ConfigModel",),
     "transaction": ("RollbackFailed", "Undo"),
+    "unfinished": ("Unfinished",),
     "wire": ("I32", "I64", "U8", "U16", "U32", "U64", "Field", "Items", "WireModel"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

@@ -131,6 +131,8 @@ class Kind(enum.Enum):
     READ_ONLY = "RO"
     READ_WRITE = "RW"
     OVERLAY = "Overlay"
+    #: A link to a device's node, where nothing is mounted.
+    BLOCK_DEVICE = "BlockDev"
 
 
 class Claim(NamedTuple):
