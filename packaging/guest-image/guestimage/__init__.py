@@ -1,0 +1,1 @@
+"""How the image of a utility VM is made; `build.py` beside this folder is the command."""

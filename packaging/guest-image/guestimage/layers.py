@@ -1,0 +1,246 @@
+"""The image, layer by layer; each is a folder of the cache under a key of what it is made from.
+
+``debian``   Debian's packages as they come, and the unpacked kernel package: the slow part
+``base``     trimmed, with our units, kernel modules and the environment without uvmd;
+             from here on there are files to boot: vmlinux, initramfs.cpio, root.erofs
+``uvm``      the product: base with uvmd and the plugins of the source tree in it
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from guestimage import recipe, wheels
+from guestimage.cpio import Archive
+from guestimage.kernel import Kernel
+from guestimage.tools import BuildError, Progress, digest, place, remove, run, whole_folder
+
+HERE = Path(__file__).parents[1]
+REPOSITORY = HERE.parents[1]
+#: Where tests put the code under test instead of installing it (see tests/guest).
+CODE = "opt/uvmd/code"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the caller wants otherwise than the recipe has it."""
+
+    packages: Sequence[str] = ()
+    config: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A finished layer that boots."""
+
+    folder: Path
+
+    @property
+    def kernel(self) -> Path:
+        return self.folder / "vmlinux"
+
+    @property
+    def initramfs(self) -> Path:
+        return self.folder / "initramfs.cpio"
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "root.erofs"
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Key, kernel, sizes and the seconds of each step of its build."""
+        found: dict[str, object] = json.loads((self.folder / "image.json").read_text())
+        return found
+
+
+class Builder:
+    """Builds layers in a cache folder; what is there already is taken as it is."""
+
+    def __init__(self, cache: Path, wishes: Wishes | None = None) -> None:
+        self._cache = cache
+        self._wishes = wishes or Wishes()
+        self._progress = Progress()
+        self._distributions = wheels.find_distributions(REPOSITORY)
+
+    # -- Debian
+
+    def debian(self) -> Path:
+        """Return the folder with ``tree`` and ``kernel``, built when it is missing."""
+        packages = (*recipe.PACKAGES, *self._wishes.packages)
+        year, week, _ = datetime.datetime.now(datetime.UTC).isocalendar()
+        facts = (*packages, *recipe.MIRRORS, *recipe.EXCLUDED, recipe.KERNEL_PACKAGE, f"{year}-W{week}")
+        folder = self._cache / f"debian-{digest(facts)}"
+        if folder.exists():
+            return folder
+        with whole_folder(folder) as room:
+            with self._progress.step(f"Debian {recipe.SUITE} (mmdebstrap, {len(packages)} packages)"):
+                self._bootstrap(room, packages)
+            with self._progress.step("unpacking the kernel"):
+                (package,) = room.glob("*.deb")
+                run("dpkg", "-x", package, room / "kernel")
+                package.unlink()
+                Kernel(room / "kernel")
+        self._forget("debian", folder)
+        return folder
+
+    def _bootstrap(self, room: Path, packages: Sequence[str]) -> None:
+        kernel = recipe.KERNEL_PACKAGE
+        # apt-get download takes no dependencies; the package of the real version is the first one.
+        fetch = (
+            f'export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"; cd {room} && apt-get -q download '
+            f'$(apt-cache depends {kernel} | sed -n "s/^ *Depends: \\(linux-image-.*\\)/\\1/p" | head -n 1)'
+        )
+        run(
+            "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory",
+            f"--include={','.join(packages)}",
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.EXCLUDED),
+            "--aptopt=APT::Sandbox::User \"root\"",
+            f"--customize-hook={fetch}",
+            recipe.SUITE, room / "tree", *recipe.MIRRORS,
+        )  # fmt: skip
+
+    # -- base
+
+    def base(self) -> Image:
+        """Return the image without uvmd, built when it is missing."""
+        debian = self.debian()
+        pins = wheels.pins_for(self._distributions, REPOSITORY / ".ci" / "constraints.txt")
+        config = self._wishes.config or HERE / "root" / "etc" / "uvmd" / "uvmd.toml"
+        parts = (debian.name, pins, HERE / "guestimage", HERE / "root", HERE / "init", config)
+        image = Image(self._cache / f"base-{digest(parts, skip=('__pycache__', '.pyc'))}")
+        if image.folder.exists():
+            return image
+        with whole_folder(image.folder) as room:
+            kernel = Kernel(debian / "kernel")
+            with self._progress.step("trimming, units, kernel modules"):
+                self._make_root(debian / "tree", room / "tree", kernel, config)
+            with self._progress.step("pinned wheels, virtual environment"):
+                wheels.download(pins, room / "wheels")
+                wheels.make_environment(room / "tree", room / "wheels")
+                self._leave_room_for_code(room / "tree")
+            with self._progress.step("byte code"):
+                wheels.compile_all(room / "tree", f"usr/lib/python{recipe.PYTHON}", f"{wheels.VENV}/lib")
+            with self._progress.step("vmlinux (the kernel's ELF), initramfs"):
+                (room / "vmlinux").write_bytes(kernel.elf())
+                (room / "initramfs.cpio").write_bytes(_initramfs(kernel))
+            self._finish(room, kernel)
+        self._forget("base", image.folder)
+        return image
+
+    def _make_root(self, debian: Path, root: Path, kernel: Kernel, config: Path) -> None:
+        # Hard links: files are removed and replaced below, never written to.
+        run("cp", "-al", debian, root)
+        for pattern in recipe.REMOVED:
+            for path in root.glob(pattern):
+                remove(path)
+        for path in sorted((HERE / "root").rglob("*")):
+            if path.is_file():
+                place(path, root / path.relative_to(HERE / "root"))
+        place(config, root / "etc" / "uvmd" / "uvmd.toml")
+        # Empty, not missing: a missing one would make every boot a first boot, with presets.
+        place(b"", root / "etc" / "machine-id", 0o444)
+        remove(root / "etc" / "fstab")
+        masked = root / "etc" / "systemd" / "system-generators"
+        masked.mkdir(parents=True)
+        for generator in (root / "usr" / "lib" / "systemd" / "system-generators").iterdir():
+            (masked / generator.name).symlink_to("/dev/null")
+        default = root / "etc" / "systemd" / "system" / "default.target"
+        remove(default)
+        default.symlink_to("uvm.target")
+        kernel.install(kernel.select(recipe.MODULES, recipe.OPTIONAL_MODULES), root)
+
+    def _leave_room_for_code(self, root: Path) -> None:
+        """Let the environment also look in a folder onto which tests mount the code under test."""
+        (root / CODE).mkdir()
+        (site,) = (root / wheels.VENV / "lib").glob("python*/site-packages")
+        place(f"/{CODE}\n".encode(), site / "uvmd-code.pth")
+        for script in ("uvmd", "uvmctl", "gcs"):
+            module = {"uvmd": "uvmd.cli.start"}.get(script, f"uvmd.cli.{script}")
+            text = f"#!/{wheels.VENV}/bin/python -I\nfrom {module} import main\n\nmain()\n"
+            place(text.encode(), root / wheels.VENV / "bin" / script, 0o755)
+
+    # -- the product
+
+    def uvm(self) -> Image:
+        """Return the image with uvmd and the plugins of the source tree, built when it is missing."""
+        base = self.base()
+        sources = [part for d in self._distributions for part in (d.folder / "setup.cfg", d.source)]
+        image = Image(self._cache / f"uvm-{digest([base.folder.name, *sources], skip=wheels.LEFT_OUT)}")
+        if image.folder.exists():
+            return image
+        with whole_folder(image.folder) as room:
+            with self._progress.step(f"uvmd and {len(self._distributions) - 1} plugins (wheels)"):
+                wheels.build_wheels(self._distributions, room / "own")
+            with self._progress.step("installing them, uvmd check"):
+                self._install_own(base, room)
+            for name in ("vmlinux", "initramfs.cpio"):
+                (room / name).hardlink_to(base.folder / name)
+            self._finish(room, None)
+            remove(room / "tree")
+            remove(room / "own")
+        self._forget("uvm", image.folder)
+        return image
+
+    def _install_own(self, base: Image, room: Path) -> None:
+        root = room / "tree"
+        run("cp", "-al", base.folder / "tree", root)
+        (site,) = (root / wheels.VENV / "lib").glob("python*/site-packages")
+        remove(site / "uvmd-code.pth")
+        remove(root / CODE)
+        for script in ("uvmd", "uvmctl", "gcs"):
+            remove(root / wheels.VENV / "bin" / script)
+        wheels.install(root, room / "own")
+        packages = [path.parent.name for d in self._distributions for path in d.source.glob("*/__init__.py")]
+        wheels.compile_all(root, *(f"{site.relative_to(root)}/{name}" for name in packages))
+        for script in ("uvmd", "uvmctl", "gcs"):
+            (root / "usr" / "local" / "bin" / script).symlink_to(f"/{wheels.VENV}/bin/{script}")
+        wheels.chroot(root, f"/{wheels.VENV}/bin/uvmd", "check")
+
+    # -- both
+
+    def _finish(self, room: Path, kernel: Kernel | None) -> None:
+        with self._progress.step("root.erofs"):
+            # One time for all files: the same content gives the same image.
+            run("mkfs.erofs", "--quiet", "-zlz4", "-T0", "-U", _UUID, room / "root.erofs", room / "tree")
+        packages = subprocess.run(
+            ["dpkg-query", f"--admindir={room / 'tree' / 'var' / 'lib' / 'dpkg'}", "-W"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        (room / "packages.txt").write_text(packages.stdout)
+        sizes = {name: (room / name).stat().st_size for name in ("vmlinux", "initramfs.cpio", "root.erofs")}
+        facts = {"bytes": sizes, "seconds": self._progress.seconds}
+        if kernel is not None:
+            facts["kernel"] = kernel.release
+        (room / "image.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+    def _forget(self, layer: str, current: Path) -> None:
+        """Remove other builds of a layer: they are big, and nobody asks for them again."""
+        for folder in self._cache.glob(f"{layer}-*"):
+            if folder != current:
+                remove(folder)
+
+
+#: Of the file system; a fixed one, so that builds can be compared.
+_UUID = "75766d64-0000-4000-8000-000000000001"
+
+
+def _initramfs(kernel: Kernel) -> bytes:
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        raise BuildError("busybox is not installed: .ci/system-packages guest")
+    archive = Archive()
+    archive.file("init", (HERE / "init").read_bytes(), 0o755)
+    archive.file("bin/busybox", Path(busybox).read_bytes(), 0o755)
+    archive.device("dev/console", 5, 1)
+    files = kernel.select(recipe.BOOT_MODULES)
+    for file in files:
+        archive.file(f"modules/{file.name}", file.read_bytes())
+    archive.file("modules/order", "".join(f"{file.name}\n" for file in files).encode())
+    return archive.to_bytes()
