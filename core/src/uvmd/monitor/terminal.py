@@ -28,10 +28,14 @@ class ConsoleSocket:
     def __init__(self, path: bytes) -> None:
         self._path = path
         self._listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        os.set_inheritable(self._listener.fileno(), False)
-        self._listener.setblocking(False)
-        self._listener.bind(path)
-        self._listener.listen(1)
+        try:
+            os.set_inheritable(self._listener.fileno(), False)
+            self._listener.setblocking(False)
+            self._listener.bind(path)
+            self._listener.listen(1)
+        except BaseException:
+            self._listener.close()
+            raise
 
     def take_master(self) -> int:
         """Return the master that the runtime, which has finished, has sent.
