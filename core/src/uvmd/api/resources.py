@@ -133,6 +133,8 @@ class Kind(enum.Enum):
     OVERLAY = "Overlay"
     #: A link to a device's node, where nothing is mounted.
     BLOCK_DEVICE = "BlockDev"
+    #: A directory that is at another path too.
+    BIND = "Bind"
 
 
 class Claim(NamedTuple):

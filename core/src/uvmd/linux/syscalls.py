@@ -50,6 +50,9 @@ _FSMOUNT_CLOEXEC: Final = 1
 # fcntl.h
 AT_FDCWD: Final = -100
 
+# linux/sched.h
+CLONE_FS: Final = 0x200
+
 # linux/reboot.h
 _REBOOT_MAGIC1: Final = 0xFEE1DEAD
 _REBOOT_MAGIC2: Final = 672274793
@@ -150,6 +153,12 @@ def move_mount(from_fd: int, to_fd: int, to_path: str, flags: int) -> None:
     )
     if result != 0:
         _raise(to_path)
+
+
+def unshare(flags: int) -> None:
+    """Call unshare(2): it is the calling thread alone that leaves what ``flags`` names."""
+    if _libc.unshare(ctypes.c_int(flags)) != 0:
+        _raise("unshare")
 
 
 def ioctl(fd: int, request: int, buffer: bytearray) -> None:
