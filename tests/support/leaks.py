@@ -8,13 +8,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support import machine
+from support import machine, rootfs
 from support.daemon import Daemon, children, command_line
 
 
-def mounts() -> Counter[str]:
-    """Mount points of our own namespace, with their number."""
-    return Counter(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+def mounts(daemon: Daemon) -> Counter[str]:
+    """Mount points in our own namespace where a daemon could leave one, with their number.
+
+    Others mount and unmount on the same machine; what is theirs says nothing.
+    """
+    places = (str(daemon.folder), "/run/", str(rootfs.shared()))
+    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return Counter(point for point in points if point.startswith(places))
 
 
 def cgroups(below: str) -> set[str]:
@@ -87,7 +92,7 @@ class Snapshot:
     def take(cls, daemon: Daemon) -> Snapshot:
         monitor, decider = daemon.monitor_pid, daemon.daemon_pid
         return cls(
-            mounts=mounts(),
+            mounts=mounts(daemon),
             cgroups=cgroups(daemon.pods),
             monitor_descriptors=descriptors(monitor),
             daemon_descriptors=descriptors(decider),

@@ -13,7 +13,7 @@ import pytest
 
 from support import machine, specs
 from support.containers import created
-from support.daemon import Daemon
+from support.daemon import Daemon, wait_until
 from support.host import NULL_ID, Connection
 
 #: Fields of /proc/PID/status that differ between any two processes.
@@ -56,6 +56,8 @@ VARYING = set(
 def facts(pid: int) -> dict[str, str]:
     """What a process inherited, as the kernel shows it."""
     proc = Path(f"/proc/{pid}")
+    # A runtime's start returns when its init goes on to exec, which may take a moment.
+    wait_until(lambda: (proc / "comm").read_text() == "sleep\n", what="the program runs")
     status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
     found = {f"status {key}": value.strip() for key, value in status.items() if key not in VARYING}
     found["limits"] = (proc / "limits").read_text()

@@ -32,8 +32,8 @@ def start_two(bridge: Connection) -> list[int]:
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT], ids=lambda sig: sig.name)
 def test_a_signal_kills_and_deletes_every_container(runtime: str, sig: signal.Signals) -> None:
-    before = mounts()
     with running(runtime=runtime) as daemon:
+        before = mounts(daemon)
         bridge = daemon.connect()
         pids = start_two(bridge)
         decider = daemon.daemon_pid
@@ -41,7 +41,7 @@ def test_a_signal_kills_and_deletes_every_container(runtime: str, sig: signal.Si
         assert not [pid for pid in [*pids, decider] if is_running(pid)]
         assert cgroups(daemon.pods) == set()
         assert files(daemon.bundles) <= {"c"}
-        assert mounts() == before
+        assert mounts(daemon) == before
         left = files(daemon.run_dir) if daemon.run_dir.exists() else set()
         assert not [name for name in left if name.count("/") > 0], left
         bridge.close()
