@@ -52,6 +52,7 @@ AT_FDCWD: Final = -100
 
 # linux/sched.h
 CLONE_FS: Final = 0x200
+CLONE_NEWNET: Final = 0x4000_0000
 
 # linux/reboot.h
 _REBOOT_MAGIC1: Final = 0xFEE1DEAD
@@ -159,6 +160,12 @@ def unshare(flags: int) -> None:
     """Call unshare(2): it is the calling thread alone that leaves what ``flags`` names."""
     if _libc.unshare(ctypes.c_int(flags)) != 0:
         _raise("unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    """Call setns(2): it is the calling thread alone that enters the namespace."""
+    if _libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)) != 0:
+        _raise("setns")
 
 
 def ioctl(fd: int, request: int, buffer: bytearray) -> None:
