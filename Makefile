@@ -18,7 +18,7 @@ TESTS  := $(UNIT) $(wildcard tests/fuzz tests/wire)
 # For one test, say: make unit ARGS='-k frames'
 ARGS   ?=
 
-.PHONY: help setup system demo test quick check lint unit wire fuzz bench coverage golden constraints clean
+.PHONY: help setup system demo test quick check lint unit wire fuzz bench profile coverage golden constraints clean
 
 help:
 	@echo "uvmd: the guest daemon of a utility VM. What would you like to do?"
@@ -35,6 +35,7 @@ help:
 	@echo "                   make wire      the real daemon over sockets and pipes (root)"
 	@echo "                   make fuzz      the frame and message layer; FUZZ_SECONDS=600 for longer"
 	@echo "                   make bench     the table of figures, each beside the bare runtime's (root)"
+	@echo "                   make profile   where the time of a start goes (root)"
 	@echo "                   make coverage  unit tests, lines that none of them ran"
 	@echo "  maintenance      make golden    write the golden files anew; review them as code"
 	@echo "                   make constraints  pin .ci/requirements.in anew, with hashes"
@@ -54,9 +55,9 @@ $(READY): .ci/constraints.txt $(OURS:%=%/setup.cfg) | system
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or later found" >&2; exit 1; }
 	@$(BIN)/python -c '' 2>/dev/null || { echo "making $(VENV) with $(PYTHON)"; rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	@echo "installing the pinned packages (.ci/constraints.txt)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/constraints.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r .ci/constraints.txt
 	@echo "linking $(OURS)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(OURS:%=-e ./%)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation $(OURS:%=-e ./%)
 	@touch $@
 
 demo: $(READY)
@@ -87,6 +88,9 @@ quick: $(READY)
 
 bench: $(READY)
 	@PYTHONPATH=tests $(BIN)/python tests/bench/bench.py $(ARGS)
+
+profile: $(READY)
+	@PYTHONPATH=tests $(BIN)/python tests/bench/startup.py $(ARGS)
 
 coverage: $(READY)
 	@$(PYTEST) -q $(UNIT) --cov --cov-report=term --cov-report=html $(ARGS)
