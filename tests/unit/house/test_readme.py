@@ -32,7 +32,7 @@ def test_the_first_plugin_serves_its_type(lamp: ModuleType) -> None:
     bench = Workbench(lamp.resource_types(), environment)
     bench.add("example.com/Lamp", {"Led": "power"})
     assert environment.state.load() == {"lit": "power"}
-    with pytest.raises(InvalidMessage, match="Led"):
+    with pytest.raises(InvalidMessage, match=r"Settings\.led"):
         bench.add("example.com/Lamp", {"Led": 5})
 
 
