@@ -78,7 +78,7 @@ def test_the_hostname_is_the_specifications(bridge: Connection) -> None:
     assert run(bridge, "/bin/hostname", hostname="a-b_c.d").stdout == b"a-b_c.d\n"
 
 
-def test_the_bundle_holds_the_specification_and_only_root_writes_it(daemon: Daemon, bridge: Connection) -> None:
+def test_the_bundle_is_written_by_root_alone(daemon: Daemon, bridge: Connection) -> None:
     with created(bridge, "/bin/sleep", "60") as container:
         bundle = bridge.host.bundle(container.id)
         assert bundle.stat().st_mode & 0o022 == 0
