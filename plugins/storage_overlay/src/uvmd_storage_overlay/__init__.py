@@ -1,0 +1,1 @@
+"""Layers of a container put together by overlayfs: the resource type CombinedLayers."""

@@ -1,0 +1,107 @@
+"""Directories at paths that a host chose: opened and made without following symlinks."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from typing import Final
+
+from uvmd.api import Undo
+from uvmd.errors import Failed
+from uvmd.linux import mounts, paths, trees
+
+log = logging.getLogger(__name__)
+
+#: As the reference makes every directory here; that of ``upper`` is the container's ``/``.
+MODE: Final = 0o755
+#: Hands a descriptor to its owner, who closes it.
+Keep = Callable[[int], None]
+
+
+class Opener:
+    """Opens what is there by descriptors, from one of ``/``."""
+
+    def __init__(self, keep: Keep) -> None:
+        self._keep = keep
+        self._root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        keep(self._root)
+
+    def open(self, path: str, what: str) -> int:
+        """Open a directory. Raises Failed."""
+        try:
+            fd = paths.openat_beneath(self._root, path[1:], os.O_PATH | os.O_DIRECTORY)
+        except OSError as error:
+            raise Failed(f"{what} {path}: {told(error)}") from error
+        self._keep(fd)
+        return fd
+
+
+def make(path: str, what: str, undo: Undo, keep: Keep) -> tuple[int, int]:
+    """Open a directory, made with its parents where it is missing.
+
+    Returns the descriptor, and how many directories were made; an undo removes those that
+    are empty by then. Raises Failed.
+    """
+    try:
+        fd, made = _make(path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _tell_space(path)
+        raise Failed(f"{what} {path}: {told(error)}") from error
+    keep(fd)
+    if made:
+        undo.callback(paths.remove_empty, made, step=f"remove {made[0]}")
+    return fd, len(made)
+
+
+def _make(path: str) -> tuple[int, list[str]]:
+    try:
+        return paths.ensure_directory_beneath("/", path[1:], MODE)
+    except FileNotFoundError:
+        # Another request's undo took away a parent that we had just found there.
+        return paths.ensure_directory_beneath("/", path[1:], MODE)
+
+
+def remove_last(path: str, count: int) -> None:
+    """Remove a directory, and of those above it so many that ``count`` are gone, while empty."""
+    paths.remove_empty([path if n == 0 else _above(path, n) for n in reversed(range(max(count, 1)))])
+
+
+def _above(path: str, levels: int) -> str:
+    return "/".join(path.split("/")[:-levels])
+
+
+def empty_work(path: str) -> None:
+    """Remove what the kernel has made in an overlay's work directory; only for one of our making."""
+    with mounts.parent_beneath(path) as where:
+        for name in ("work", "index"):
+            trees.remove_tree(f"{where}/{name}")
+
+
+def told(error: OSError) -> str:
+    """The error's text, as errors of ours quote it."""
+    return (error.strerror or str(error)).lower()
+
+
+def _tell_space(path: str) -> None:
+    """Say in the log what the full file system looks like; the host's answer stays as it is."""
+    folder = path
+    while folder != "/":
+        folder = os.path.dirname(folder)
+        try:
+            about = os.statvfs(folder)
+        except OSError:
+            continue
+        log.warning(
+            "no space for a directory",
+            extra={
+                "folder": folder,
+                "free_bytes": about.f_bavail * about.f_frsize,
+                "size_bytes": about.f_blocks * about.f_frsize,
+                "free_inodes": about.f_favail,
+                "inodes": about.f_files,
+            },
+        )
+        return

@@ -1,0 +1,146 @@
+"""Where an overlay's parts are, and the steps that make it and take it away.
+
+Each step that changed something registers its opposite; what a failed Add undoes is what
+it made, and nothing that was there before (the reference removes those too, which for a
+repeated Add is the running container's).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from uvmd.api import Record, Undo
+from uvmd.errors import Failed
+from uvmd.linux import mounts
+from uvmd_storage_overlay import directories, overlay
+from uvmd_storage_overlay.settings import bundle_of
+
+log = logging.getLogger(__name__)
+
+
+class Layout(NamedTuple):
+    """The paths of one overlay."""
+
+    target: str
+    #: The topmost first.
+    layers: tuple[str, ...]
+    #: Empty: read-only.
+    scratch: str
+    #: The bundle is to be bound onto the scratch.
+    binds: bool
+
+    @property
+    def backing(self) -> str:
+        """What is bound at the bundle."""
+        return f"{self.scratch}/bundle"
+
+
+def combine(layout: Layout, undo: Undo) -> Record:
+    """Mount the overlay; return what a removal must know.
+
+    Raises:
+        Failed: naming the step, the path and the reason.
+    """
+    with ExitStack() as opened:
+
+        def keep(fd: int) -> None:
+            opened.callback(os.close, fd)
+
+        made_of = overlay.Directories(_open_layers(layout, keep))
+        if layout.scratch:
+            made_of = _make_writable(layout.scratch, made_of, undo, keep)
+        bundle_made = _bind_bundle(layout, undo, keep) if layout.binds else 0
+        what = "failed to create directory for container root filesystem"
+        where, made = directories.make(layout.target, what, undo, keep)
+        try:
+            overlay.mount(where, made_of)
+        except OSError as error:
+            text = directories.told(error)
+            raise Failed(f"failed to mount overlayfs at {layout.target}: {text}") from error
+        undo.callback(unmount, layout.target, step=f"unmount {layout.target}")
+    return {"made": made, "bundle_made": bundle_made}
+
+
+def _open_layers(layout: Layout, keep: directories.Keep) -> list[int]:
+    opener, total = directories.Opener(keep), len(layout.layers)
+    return [opener.open(path, f"layer {number} of {total}") for number, path in enumerate(layout.layers, 1)]
+
+
+def _make_writable(
+    scratch: str, made_of: overlay.Directories, undo: Undo, keep: directories.Keep
+) -> overlay.Directories:
+    upper, _ = directories.make(
+        f"{scratch}/upper", "failed to create upper directory in scratch space", undo, keep
+    )
+    work_path = f"{scratch}/work"
+    work, made = directories.make(work_path, "failed to create workdir in scratch space", undo, keep)
+    if made:
+        undo.callback(directories.empty_work, work_path, step=f"empty {work_path}")
+    return made_of._replace(upper=upper, work=work)
+
+
+def _bind_bundle(layout: Layout, undo: Undo, keep: directories.Keep) -> int:
+    """Put the bundle onto the scratch (spec storage.md 8.2); return how many directories it took."""
+    bundle = bundle_of(layout.target)
+    backing, _ = directories.make(layout.backing, "create bundle backing dir", undo, keep)
+    where, made = directories.make(bundle, "create bundle dir", undo, keep)
+    try:
+        mounts.bind(backing, where)
+    except OSError as error:
+        text = directories.told(error)
+        raise Failed(f"bind bundle dir {layout.backing} to {bundle}: {text}") from error
+    undo.callback(unmount, bundle, step=f"unmount {bundle}")
+    return made
+
+
+def unmount(path: str) -> None:
+    """Unmount the topmost mount at a path, none of whose parents is a symlink. Raises OSError."""
+    with mounts.parent_beneath(path) as where:
+        mounts.unmount(where)
+
+
+def take_apart(target: str, made: int) -> None:
+    """Unmount the overlay, if it is still there, and remove its directories while they are empty.
+
+    Raises:
+        Failed: it cannot be unmounted.
+    """
+    try:
+        mounts.unmount_beneath(target)
+    except OSError as error:
+        raise Failed(f"unmounting overlay at {target} failed: {directories.told(error)}") from error
+    directories.remove_last(target, made)
+
+
+def unbind(bundle: str, backing: str, made: int) -> None:
+    """Take a bundle off the scratch, for want of a container whose delete would.
+
+    Raises:
+        Failed: it cannot be unmounted.
+    """
+    if is_bound(bundle, backing):
+        try:
+            unmount(bundle)
+        except OSError as error:
+            raise Failed(f"unmounting bundle at {bundle} failed: {directories.told(error)}") from error
+    directories.remove_last(bundle, made)
+    directories.remove_last(backing, 1)
+
+
+def is_bound(bundle: str, backing: str) -> bool:
+    """Tell whether two paths are one directory by a mount at the first."""
+    try:
+        return os.path.samestat(os.lstat(bundle), os.lstat(backing))
+    except OSError:
+        return False
+
+
+def take_away(target: str, facts: Record) -> None:
+    """Remove what a daemon left that was killed in the middle of an Add. Raises OSError, Failed."""
+    if any(mount.fstype == "overlay" for mount in mounts.mounted_at(target)):
+        take_apart(target, 1)
+    if facts["backing"]:
+        unbind(bundle_of(target), facts["backing"], 1)

@@ -1,0 +1,134 @@
+"""Faults: each system call of a change fails once, and each of its undo steps.
+
+The steps are not listed by hand. A change is run again and again; the first time its first
+call at the seam fails, then its second, and so on, until one run has no further call. So a
+step that somebody adds is covered by the tests that are there. What must hold after each
+failure is the test's business::
+
+    for fault in faults.each_call(add, remove):
+        assert everything() == before, fault
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from uvmd.api.transaction import Undo
+from uvmd.errors import UvmdError
+from uvmd.linux import syscalls
+
+#: Where changes reach the kernel. ``os.open`` and ``os.close`` are part of opening a path,
+#: but a close that fails has closed all the same, so it is none.
+SEAM: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
+    (
+        syscalls,
+        (
+            "mount",
+            "umount",
+            "fsopen",
+            "fsconfig",
+            "fsmount",
+            "move_mount",
+            "openat2",
+            "unshare",
+            "ioctl",
+        ),
+    ),
+    (os, ("open", "mkdir", "mknod", "rmdir", "symlink", "unlink", "rename", "write", "fchmod", "chdir")),
+)
+
+
+class Faults:
+    """Makes calls at the seam fail, one a run. ``code`` is the errno that they fail with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, code: int = errno.EIO) -> None:
+        self._monkeypatch = monkeypatch
+        self._code = code
+        self._countdown: int | None = None
+        self._fault = ""
+
+    def each_call(self, change: Callable[[], object], revert: Callable[[], object]) -> Iterator[str]:
+        """Run ``change`` once for each call that it makes, with that call failing.
+
+        Yields what failed, when everything must be as before: the change has failed of it,
+        or it went on without, as it may, and was reverted. Ends after a run in which
+        nothing was left to fail; that run's change stays.
+        """
+        for nth in range(10_000):
+            succeeded = self._run(change, nth)
+            if not self._fault:
+                return
+            if succeeded:
+                revert()
+            yield self._fault
+        raise AssertionError("the change never ends")
+
+    def each_undo(self, change: Callable[[], object]) -> Iterator[str]:
+        """Run ``change``, which must fail at its end, once for each of its undo steps.
+
+        That step is done and then says that it failed, so that it is in nobody's way.
+        """
+        for nth in range(1_000):
+            steps: list[str] = []
+            with self._monkeypatch.context() as patch:
+                patch.setattr(Undo, "close", _closing(Undo.close, nth, steps))
+                with pytest.raises(UvmdError):
+                    change()
+            if nth >= len(steps):
+                return
+            yield steps[nth]
+        raise AssertionError("the undo never ends")
+
+    def _run(self, change: Callable[[], object], nth: int) -> bool:
+        """Run with the nth call failing; tell whether the change succeeded all the same."""
+        self._fault, self._countdown = "", nth
+        with self._monkeypatch.context() as patch:
+            for module, names in SEAM:
+                for name in names:
+                    patch.setattr(module, name, self._guarded(module, name))
+            try:
+                change()
+            except (UvmdError, OSError):
+                if not self._fault:
+                    raise
+                return False
+            finally:
+                self._countdown = None
+        return True
+
+    def _guarded(self, module: ModuleType, name: str) -> Callable[..., Any]:
+        real = getattr(module, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            if self._countdown is not None:
+                self._countdown -= 1
+                if self._countdown < 0:
+                    self._countdown = None
+                    told = ", ".join(f"{argument!r:.80}" for argument in arguments)
+                    self._fault = f"{module.__name__}.{name}({told})"
+                    raise OSError(self._code, os.strerror(self._code), str(arguments[0]))
+            return real(*arguments, **named)
+
+        return call
+
+
+def _closing(close: Callable[[Undo], None], nth: int, steps: list[str]) -> Callable[[Undo], None]:
+    def closing(undo: Undo) -> None:
+        steps.extend(step for step, _, _ in undo._steps)
+        if nth < len(undo._steps):
+            step, function, arguments = undo._steps[nth]
+
+            def done_and_failed() -> None:
+                function(*arguments)
+                raise OSError(errno.EIO, "Input/output error")
+
+            undo._steps[nth] = (step, done_and_failed, ())
+        close(undo)
+
+    return closing
