@@ -126,7 +126,7 @@ class StandIn:
 class LiveMonitor:
     """A monitor process in a folder; its host's sockets are ``host`` and ``host_PORT``."""
 
-    def __init__(self, folder: Path, *, transport: str = "unix", **popen: Any) -> None:
+    def __init__(self, folder: Path, *, setup: str = "", **popen: Any) -> None:
         self.folder = folder
         self.host = folder / "host"
         self.log = folder / "log"
@@ -136,7 +136,7 @@ class LiveMonitor:
         daemon = [sys.executable, "-I", "-S", "-c", _STAND_IN, str(folder / "control")]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                ["/usr/bin/python3", "-I", "-S", str(MONITOR), "--", *daemon],
+                ["/usr/bin/python3", "-I", "-S", *program(setup), "--", *daemon],
                 **{"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": log, **popen},
             )
 
@@ -190,6 +190,16 @@ class LiveMonitor:
         else:
             assert "internal error" not in log, log
             assert "an output has failed" not in log, log
+
+
+def program(setup: str) -> list[str]:
+    """The monitor as it is started, or with other constants: ``monitor.STOP_S = 1``."""
+    if not setup:
+        return [str(MONITOR)]
+    folder = MONITOR.parents[2]
+    lines = [f"import sys; sys.path.insert(0, {str(folder)!r})"]
+    lines += ["from uvmd.monitor import monitor, redial", setup, "sys.exit(monitor.main())"]
+    return ["-c", "\n".join(lines)]
 
 
 def listen(path: Path) -> socket.socket:

@@ -273,7 +273,27 @@ def test_an_answer_that_does_not_come_is_an_error_in_the_end() -> None:
     theirs.close()
 
 
-def test_a_request_that_no_packet_can_hold_is_an_error(played: Played) -> None:
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"argv": ["x"] * 70_000}, errno.EMSGSIZE),
+        ({"stdin": bytes(80 * 1024 * 1024)}, errno.EMSGSIZE),
+        ({"slot": 1 << 64}, errno.EMSGSIZE),
+        ({"fds": [0] * 33}, errno.EINVAL),
+        ({"argv": ["\ud800"]}, errno.EILSEQ),
+        ({"env": {"A": "\udfff"}}, errno.EILSEQ),
+        ({"cwd": "\ud800"}, errno.EILSEQ),
+    ],
+)
+def test_what_the_monitor_would_not_take_is_not_sent(
+    played: Played, options: dict[str, Any], code: int
+) -> None:
     with pytest.raises(MonitorError) as caught:
-        played.link.run(["x"] * 70_000_0, env={}, stdin=bytes(80 * 1024 * 1024), deadline_s=1)
-    assert caught.value.errno == errno.EMSGSIZE
+        played.link.run(**{"argv": ["x"], "env": {}, "deadline_s": 1, **options})
+    assert caught.value.errno == code
+
+
+def test_a_deadline_without_end_is_a_very_long_one(played: Played) -> None:
+    thread = played.answering(0, 0, b"", 0)
+    played.link.run(["x"], env={}, deadline_s=float("inf"))
+    thread.join()

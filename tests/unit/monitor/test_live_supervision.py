@@ -179,6 +179,32 @@ def test_a_daemon_that_dies_while_stopping_is_not_replaced(monitor: LiveMonitor)
     assert not alive(pid)
 
 
+def test_a_daemon_that_does_not_finish_in_time_is_killed_with_the_rest(tmp_path: Path) -> None:
+    with LiveMonitor(tmp_path, setup="monitor.STOP_S = 0.3") as monitor:
+        daemon = monitor.start()
+        _, pid = external(daemon, "sleep", "100")
+        monitor.process.terminate()
+        daemon.events.wait_for("stop")
+        assert monitor.wait() == 1
+        assert not alive(pid)
+        assert not alive(daemon.pid)
+
+
+def test_blocked_and_ignored_signals_of_whoever_started_us_do_not_matter(tmp_path: Path) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
+    old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        started = LiveMonitor(tmp_path)
+    finally:
+        signal.signal(signal.SIGCHLD, old)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with started as monitor:
+        daemon = monitor.start()
+        assert daemon.link.run(["sh", "-c", "exit 3"], env=PATH, deadline_s=5).status == 3
+        monitor.process.terminate()
+        daemon.events.wait_for("stop")
+
+
 def test_stopping_while_no_daemon_is_there_ends_at_once(monitor: LiveMonitor) -> None:
     daemon = monitor.start()
     _, pid = external(daemon, "sleep", "100")

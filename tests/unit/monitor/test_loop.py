@@ -18,6 +18,21 @@ def test_timers_fire_in_order_and_not_when_cancelled(parts: Parts) -> None:
     assert fired == [1, 2, 3]
 
 
+def test_timers_that_were_not_needed_do_not_pile_up(parts: Parts) -> None:
+    fired: list[int] = []
+    parts.loop.call_later(0.001, lambda: fired.append(1))
+    for _ in range(10_000):
+        parts.loop.call_later(60, lambda: fired.append(2)).cancel()
+    assert len(parts.loop._timers) < 600
+    parts.run_until(lambda: fired)
+    assert fired == [1]
+
+
+def test_a_timer_far_away_does_not_break_the_waiting(parts: Parts) -> None:
+    parts.loop.call_later(1e9, lambda: None)
+    assert 0 < parts.loop._timeout() <= 3600
+
+
 def test_a_ready_descriptor_calls_its_handler(parts: Parts) -> None:
     read_end, write_end = os.pipe()
     seen: list[int] = []

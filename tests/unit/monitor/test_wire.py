@@ -82,6 +82,8 @@ def test_counts_that_promise_too_much_are_refused_before_anything_is_made() -> N
 def test_what_does_not_fit_is_refused_by_the_sender() -> None:
     with pytest.raises(wire.WireError):
         wire.encode(wire.KILL, 0, 1, 2**63)
+    with pytest.raises(wire.WireError, match="items"):
+        wire.encode(wire.REPLY, 0, [b""] * (wire.MAX_ITEMS + 1))
     with pytest.raises(wire.WireError, match="allowed"):
         wire.encode(wire.SEND_FRAME, 0, 1, bytes(wire.MAX_PACKET_BYTES))
 

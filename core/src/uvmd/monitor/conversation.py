@@ -90,6 +90,8 @@ class Conversation:
         """
         try:
             packet = wire.encode(op, tag, *fields)
+            if len(fds) > wire.MAX_DESCRIPTORS:
+                raise MonitorError(errno.EINVAL, f"{len(fds)} descriptors, allowed {wire.MAX_DESCRIPTORS}")
             with self._sending:
                 if self._gone is not None:
                     raise self._gone

@@ -24,6 +24,7 @@ from uvmd.monitor.conversation import GRACE_S, Conversation, MonitorError
 __all__ = ["Completed", "Events", "Link", "MonitorError", "MonitorState", "SlotState"]
 
 _NS = 1_000_000_000
+_LONGEST_S = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +153,11 @@ class Link:
 
     def open_bridge(self, target: str) -> None:
         """Connect the bridge to ``vsock:CID:PORT``, ``unix:PATH`` or ``stdio``, and reconnect for ever."""
-        self._talk.ask(wire.OPEN_BRIDGE, os.fsencode(target))
+        self._talk.ask(wire.OPEN_BRIDGE, _bytes(target))
 
     def set_stream_base(self, target: str) -> None:
         """Dial stdio port N at ``vsock:CID`` port N, or at ``unix:PATH``'s PATH_N."""
-        self._talk.ask(wire.STREAM_BASE, os.fsencode(target))
+        self._talk.ask(wire.STREAM_BASE, _bytes(target))
 
     def send_frame(self, generation: int, frame: bytes) -> None:
         """Send a frame; it comes back as ``bridge_unsent`` if that connection is gone."""
@@ -192,14 +193,14 @@ class Link:
             wire.RUN,
             _strings(argv),
             _environment(env),
-            os.fsencode(cwd),
+            _bytes(cwd),
             stdin,
             _ns(deadline_s),
             limit_bytes,
             slot,
-            os.fsencode(pid_file),
+            _bytes(pid_file),
             fds=fds,
-            timeout_s=deadline_s + GRACE_S,
+            timeout_s=_patience(deadline_s),
         )
         status, timed_out, output, pid = call.fields
         return Completed(status, bool(timed_out), output, pid)
@@ -208,7 +209,7 @@ class Link:
         self, slot: int, *, terminal: bool = False, console_socket: str = "", label: str = ""
     ) -> None:
         """Make a slot: three pipes, or a listening console socket for a pty's master."""
-        self._talk.ask(wire.OPEN_SLOT, slot, int(terminal), os.fsencode(console_socket), os.fsencode(label))
+        self._talk.ask(wire.OPEN_SLOT, slot, int(terminal), _bytes(console_socket), _bytes(label))
 
     def connect(
         self,
@@ -234,7 +235,7 @@ class Link:
             int(discard),
             _ns(deadline_s),
             fds=() if tee_fd is None else (tee_fd,),
-            timeout_s=deadline_s + GRACE_S,
+            timeout_s=_patience(deadline_s),
         )
 
     def spawn(
@@ -261,14 +262,14 @@ class Link:
             slot,
             _strings(argv),
             _environment(env),
-            os.fsencode(cwd),
+            _bytes(cwd),
             int(terminal),
             *_ports(ports),
             int(discard),
             _strings(cgroups),
             _ns(deadline_s),
-            os.fsencode(label),
-            timeout_s=deadline_s + GRACE_S,
+            _bytes(label),
+            timeout_s=_patience(deadline_s),
         )
         pid: int = call.fields[0]
         return pid
@@ -304,7 +305,7 @@ class Link:
 
     def dial(self, port: int, deadline_s: float) -> int:
         """Return a blocking, close-on-exec descriptor connected to a port of the host."""
-        call = self._talk.ask(wire.DIAL, port, _ns(deadline_s), timeout_s=deadline_s + GRACE_S)
+        call = self._talk.ask(wire.DIAL, port, _ns(deadline_s), timeout_s=_patience(deadline_s))
         if len(call.fds) != 1:
             packets.close_all(call.fds)
             raise MonitorError(errno.EPROTO, "the monitor sent no descriptor")
@@ -351,12 +352,19 @@ _EVENTS: dict[int, Callable[[Events, list[Any]], None]] = {
 }
 
 
+def _bytes(text: str) -> bytes:
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError as error:  # half of a surrogate pair, from JSON
+        raise MonitorError(errno.EILSEQ, "characters that no argument, variable or path can hold") from error
+
+
 def _strings(values: Sequence[str]) -> list[bytes]:
-    return [os.fsencode(value) for value in values]
+    return [_bytes(value) for value in values]
 
 
 def _environment(env: Mapping[str, str]) -> list[bytes]:
-    return [os.fsencode(f"{name}={value}") for name, value in env.items()]
+    return [_bytes(f"{name}={value}") for name, value in env.items()]
 
 
 def _ports(ports: tuple[int | None, int | None, int | None]) -> tuple[int, int, int]:
@@ -364,5 +372,10 @@ def _ports(ports: tuple[int | None, int | None, int | None]) -> tuple[int, int, 
     return stdin, stdout, stderr
 
 
+def _patience(deadline_s: float) -> float:
+    """How long to wait for an answer that the monitor gives by its own deadline."""
+    return min(deadline_s, _LONGEST_S) + GRACE_S
+
+
 def _ns(seconds: float) -> int:
-    return int(seconds * _NS)
+    return int(min(seconds, _LONGEST_S) * _NS)

@@ -21,6 +21,9 @@ ERROR = select.EPOLLERR
 HANGUP = select.EPOLLHUP | select.EPOLLRDHUP
 EDGE = select.EPOLLET
 
+_TIDY_TIMERS = 256
+_LONGEST_WAIT_S = 3600.0
+
 
 class Timer:
     """A call that is due at a time; ``cancel`` makes it a no-op."""
@@ -46,6 +49,7 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[Timer] = []
+        self._tidy_at = _TIDY_TIMERS
         self._soon: list[Callable[[], None]] = []
         self._on_failure = on_failure
         self._stopped = False
@@ -86,6 +90,8 @@ class Loop:
         """Call after a delay, unless cancelled."""
         timer = Timer(self.now() + delay_s, call)
         heapq.heappush(self._timers, timer)
+        if len(self._timers) > self._tidy_at:
+            self._tidy()
         return timer
 
     def soon(self, call: Callable[[], None]) -> None:
@@ -100,7 +106,7 @@ class Loop:
         """Serve until ``stop``. A handler's failure is reported, and the loop goes on."""
         self._stopped = False
         while not self._stopped:
-            self._round()
+            self._guard(self._round)
 
     def _round(self) -> None:
         for fd, events in self._epoll.poll(self._timeout()):
@@ -115,11 +121,17 @@ class Loop:
             calls, self._soon = self._soon, []
             for call in calls:
                 self._guard(call)
-        timers = self._timers
-        while timers and timers[0].when <= time.monotonic():
-            due = heapq.heappop(timers).call
+        # Looked up each time: a call may add timers, and so have the heap tidied.
+        while self._timers and self._timers[0].when <= time.monotonic():
+            due = heapq.heappop(self._timers).call
             if due is not None:
                 self._guard(due)
+
+    def _tidy(self) -> None:
+        """Drop cancelled timers: nearly all are deadlines that were not needed."""
+        self._timers = [timer for timer in self._timers if timer.call is not None]
+        heapq.heapify(self._timers)
+        self._tidy_at = max(_TIDY_TIMERS, 2 * len(self._timers))
 
     def _guard(self, call: Callable[[], None]) -> None:
         try:
@@ -135,4 +147,5 @@ class Loop:
             heapq.heappop(timers)
         if not timers:
             return -1
-        return max(0.0, timers[0].when - time.monotonic())
+        # epoll_wait(2) counts milliseconds in an int; waking up for nothing now and then is fine.
+        return min(max(0.0, timers[0].when - time.monotonic()), _LONGEST_WAIT_S)

@@ -261,6 +261,8 @@ def prepare_process() -> None:
     while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
         pass
     os.close(fd)
+    # A mask that blocks SIGCHLD or SIGTERM would make us deaf.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
     os.chdir("/")
     _sys.return_large_blocks()

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 LARGE_PIPE_BYTES = 256 * 1024
 
-_BUFFER_BYTES = 65_536
+# Also what a tee'd or terminal stream may keep while its host does not read.
+_BUFFER_BYTES = 32_768
 _PAGE_BYTES = 4096
 _SOFT_LIMIT = "/proc/sys/fs/pipe-user-pages-soft"
 

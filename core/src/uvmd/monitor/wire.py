@@ -97,10 +97,10 @@ class WireError(Exception):
 
 
 def encode(op: int, tag: int, *fields: int | bytes | Sequence[bytes]) -> bytes:
-    """Return the packet as one piece of bytes.
+    """Return the packet as one piece of bytes; what this returns, every peer takes.
 
     Raises:
-        WireError: a number leaves 64 bits, or the packet is larger than any peer takes.
+        WireError: a number leaves 64 bits, or a list or the packet is too large.
     """
     parts = [HEADER.pack(op, len(fields), tag)]
     for field in fields:
@@ -113,6 +113,8 @@ def encode(op: int, tag: int, *fields: int | bytes | Sequence[bytes]) -> bytes:
             parts.append(_LENGTH.pack(b"b", len(field)))
             parts.append(field)
         else:
+            if len(field) > MAX_ITEMS:
+                raise WireError(f"operation {op}: a list of {len(field)} items, allowed {MAX_ITEMS}")
             parts.append(_LENGTH.pack(b"l", len(field)))
             for item in field:
                 parts.append(_ITEM.pack(len(item)))
