@@ -14,6 +14,7 @@ from uvmd.host.core_types import core_types
 from uvmd.host.host import Host
 from uvmd.host.locks import ChangeLock
 from uvmd.host.modify import Modifier
+from uvmd.host.mounted import ContainerMounts
 from uvmd.host.records import Records
 from uvmd.host.table import MountTable
 from uvmd.monitor.link import Link, MonitorState
@@ -50,24 +51,24 @@ class Daemon:
         )
         if not self.gate.logging_allowed:
             logs.silence()
-        lock = ChangeLock()
-        self.host = Host(_host_settings(config, bool(hardware)), link, self.gate, lock)
+        lock, table = ChangeLock(), MountTable()
+        records = Records(f"{self._run_dir.path}/devices.json")
+        mounted = ContainerMounts(table, records)
+        self.host = Host(_host_settings(config, bool(hardware)), link, self.gate, lock, mounted)
         try:
             self.host.setup()
         except Failed as error:
             raise ConfigError(str(error)) from error
-        table = MountTable()
         self._modifier = Modifier(
             self.gate,
             lock,
             table,
             {**core_types(self.gate, self.host), **self.plugins.resource_types},
             self.host,
-            Records(f"{self._run_dir.path}/devices.json"),
+            records,
             self.host.pools.find.submit,
         )
         self.host.modifier = self._modifier
-        self.host.serve_property("uvmd.mounts", table.rows)
         self.host.serve_property("uvmd.locks", lock.table)
         if self.plugins.count:
             from uvmd.daemon.environment import Runner, find_platform, states_in

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from uvmd.host.exits import Exits
 from uvmd.host.journal import Journal
+from uvmd.host.mounted import ContainerMounts
 from uvmd.host.parts import HostSettings, Lock, Policy, Slots
 from uvmd.host.registry import Registry
 from uvmd.host.timers import Timers
@@ -30,6 +31,7 @@ class Context:
     cgroups: Cgroups
     timers: Timers
     exits: Exits
+    mounts: ContainerMounts = field(default_factory=ContainerMounts)
 
     def changing(self, *keys: str, who: str) -> AbstractContextManager[None]:
         """Hold the change lock: the whole VM when strict, else the keys."""

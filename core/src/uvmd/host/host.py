@@ -20,6 +20,7 @@ from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
 from uvmd.host.exits import Exits
 from uvmd.host.journal import Journal
+from uvmd.host.mounted import ContainerMounts
 from uvmd.host.operations import (
     constraints,
     create,
@@ -39,6 +40,7 @@ from uvmd.host.pools import Pools
 from uvmd.host.processes import Done
 from uvmd.host.registry import Registry
 from uvmd.host.requests import NULL_ID, ContainerExit, ExecuteRequest
+from uvmd.host.table import clean
 from uvmd.host.timers import Timers
 from uvmd.linux import cgroup_setup, proc
 from uvmd.linux.cgroups import Cgroups
@@ -76,7 +78,8 @@ class ContainerView:
     def using_root(self, path: str) -> Sequence[str]:
         """Return the ids of created and running containers whose root is this path."""
         alive = (State.CREATED, State.RUNNING)
-        return [c.id for c in self._registry.containers() if c.root == path and c.state in alive]
+        wanted = clean(path)
+        return [c.id for c in self._registry.containers() if c.state in alive and clean(c.root) == wanted]
 
 
 class Host:
@@ -85,7 +88,14 @@ class Host:
     ``modifier`` is set by the composition before the first request: it needs the host itself.
     """
 
-    def __init__(self, settings: HostSettings, link: Link, gate: Policy, lock: Lock) -> None:
+    def __init__(
+        self,
+        settings: HostSettings,
+        link: Link,
+        gate: Policy,
+        lock: Lock,
+        mounted: ContainerMounts | None = None,
+    ) -> None:
         for name in ("", "/containers", "/console"):
             os.makedirs(settings.run_dir + name, mode=0o700, exist_ok=True)
         mounts = proc.mounts()
@@ -116,11 +126,13 @@ class Host:
             cgroups=cgroups,
             timers=self.timers,
             exits=self._exits,
+            mounts=mounted or ContainerMounts(),
         )
         self._pods = Pods(cgroups, settings.pods_cgroup, settings.reserve_bytes)
         self.containers = ContainerView(self._context.registry)
         self._sources: dict[str, Callable[[], Any]] = {
-            "uvmd.ps": lambda: properties.list_containers(self._context)
+            "uvmd.ps": lambda: properties.list_containers(self._context),
+            "uvmd.mounts": lambda: self._context.mounts.rows(self.containers),
         }
 
     # Start and stop

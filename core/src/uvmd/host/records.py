@@ -79,11 +79,17 @@ class Records:
         """Note that a change was undone."""
         with self._mutex:
             self._doing.pop((type_, identity), None)
-            self._mounts = table.snapshot()
-            try:
-                self._write()
-            except OSError as error:
-                log.warning("a failed change could not be recorded, ignoring", extra={"errno": error.errno})
+            self._keep(table)
+
+    def keep(self, table: MountTable) -> None:
+        """Note what the table holds by now: core itself has taken something away."""
+        with self._mutex:
+            self._keep(table)
+
+    def types(self) -> dict[str, str]:
+        """Resource types by the identities that are recorded."""
+        with self._mutex:
+            return {identity: type_ for type_, identity in self._records}
 
     def load(self, table: MountTable) -> list[str]:
         """Read what an earlier daemon left, fill the table, and return what it was doing.
@@ -106,6 +112,13 @@ class Records:
         table.restore(self._mounts)
         unfinished: list[str] = saved["doing"]
         return unfinished
+
+    def _keep(self, table: MountTable) -> None:
+        self._mounts = table.snapshot()
+        try:
+            self._write()
+        except OSError as error:
+            log.warning("the mount table could not be recorded, ignoring", extra={"errno": error.errno})
 
     def _write(self) -> None:
         if not self._path:

@@ -101,7 +101,18 @@ class MountTable:
     def rows(self) -> list[dict[str, Any]]:
         """The whole table for people, in the order in which it came about."""
         with self._mutex:
-            return [{**self._saved(entry), "use_count": entry.uses} for entry in self._entries.values()]
+            users: dict[str, set[str]] = {}
+            for entry in self._entries.values():
+                for below in entry.rests_on:
+                    users.setdefault(below.claim.target, set()).add(entry.claim.target)
+            return [
+                {
+                    **self._saved(entry),
+                    "use_count": entry.uses,
+                    "used_by": sorted(users.get(entry.claim.target, ())),
+                }
+                for entry in self._entries.values()
+            ]
 
     # Changing
 

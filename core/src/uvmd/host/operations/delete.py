@@ -27,7 +27,7 @@ def delete(ctx: Context, container_id: str) -> None:
 
     Raises:
         ContainerNotFound, InvalidState: unknown, being created, running.
-        Refused: strict: a malformed id, or the container runs.
+        Refused: strict: a malformed id, the container runs, or its overlay is still mounted.
         Inconsistent: strict, and the guest is no longer what was recorded.
         Failed, or what the runtime's failure means: what could not be removed; the rest is.
     """
@@ -37,6 +37,8 @@ def delete(ctx: Context, container_id: str) -> None:
         container = ctx.registry.get(container_id)
         try:
             with ctx.registry.deleting(container, _START_S):
+                if ctx.gate.strict:
+                    ctx.mounts.require_no_overlay(container.root)
                 errors = take_down(ctx, container)
         except InvalidState as error:
             if ctx.gate.strict:  # the reference's code in this mode
@@ -55,7 +57,8 @@ def take_down(ctx: Context, container: Container) -> list[UvmdError]:
         delete_in_runtime(ctx, container)
     except UvmdError as error:
         errors.append(error)
-    # Scratch first: it may lie in the bundle.
+    # The bundle may be bound onto the scratch, which may lie in the bundle.
+    ctx.mounts.undo(container.id, strict=ctx.gate.strict)
     for what, path in (("scratch", container.scratch), ("bundle", container.bundle)):
         if path:
             try:
