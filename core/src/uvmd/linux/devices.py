@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -52,3 +53,27 @@ def find_devices(directory: str = "/dev") -> Iterator[DeviceNode]:
                 continue
             if node is not None:
                 yield node
+
+
+def find_device(path: str) -> DeviceNode:
+    """Return the device node at a path, not through a symlink.
+
+    Raises:
+        OSError: ENOENT, or ENODEV for something that is no device.
+    """
+    node = _from_stat(path, os.lstat(path))
+    if node is None:
+        raise OSError(errno.ENODEV, "is no device", path)
+    return node
+
+
+def find_devices_of(sysfs: str, sys_root: str = "/sys", dev_root: str = "/dev") -> list[DeviceNode]:
+    """Return the device nodes whose device lies at or below a resolved folder of sysfs."""
+    below = sysfs.rstrip("/") + "/"
+    found = []
+    for node in find_devices(dev_root):
+        kind = "block" if node.type == "b" else "char"
+        where = os.path.realpath(f"{sys_root}/dev/{kind}/{node.major}:{node.minor}")
+        if where == sysfs or where.startswith(below):
+            found.append(node)
+    return found

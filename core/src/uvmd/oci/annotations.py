@@ -9,6 +9,8 @@ from typing import Any, Final
 log = logging.getLogger(__name__)
 
 CONTAINER_TYPE: Final = "io.kubernetes.cri.container-type"
+SANDBOX_ID: Final = "io.kubernetes.cri.sandbox-id"
+SKIP_POD_NETWORKING: Final = "io.microsoft.cri.skip-pod-networking"
 VIRTUAL_POD_ID: Final = "io.microsoft.cri.virtual-pod-id"
 CORE_RLIMIT: Final = "io.microsoft.lcow.rlimitcore"
 SHM_SIZE_KB: Final = "io.microsoft.lcow.shm.size-kb"
@@ -16,6 +18,14 @@ PRIVILEGED: Final = "io.microsoft.virtualmachine.lcow.privileged"
 HOST_NETWORK: Final = "io.microsoft.virtualmachine.lcow.hostnetwork"
 TEE_LOG_PATH: Final = "io.microsoft.container.lcow.tee-log-path"
 TEE_LOG_DIR_MOUNT: Final = "io.microsoft.container.lcow.tee-log-dir-mount"
+GPU_CAPABILITIES: Final = "io.microsoft.container.gpu.capabilities"
+SECURITY_CONTEXT: Final = "io.microsoft.virtualmachine.lcow.securitypolicy.env"
+# The reference reads the first, which hosts use for Windows containers; the second is what
+# its own host documents for Linux ones (spec containers.md 16.42).
+AMD_CERTIFICATES: Final = (
+    "io.microsoft.virtualmachine.wcow.amd-certificate",
+    "io.microsoft.virtualmachine.lcow.amd-certificate",
+)
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})

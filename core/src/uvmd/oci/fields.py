@@ -219,6 +219,17 @@ SECCOMP: Final = Object(
     ),
 )
 
+DEVICE: Final = Object(path=text, type=text, major=i64, minor=i64, fileMode=u32, uid=u32, gid=u32)
+
+MOUNT: Final = Object(
+    destination=text,
+    type=text,
+    source=text,
+    options=texts,
+    uidMappings=_ID_MAPPINGS,
+    gidMappings=_ID_MAPPINGS,
+)
+
 _LINUX: Final = Object(
     uidMappings=_ID_MAPPINGS,
     gidMappings=_ID_MAPPINGS,
@@ -226,7 +237,7 @@ _LINUX: Final = Object(
     resources=RESOURCES,
     cgroupsPath=text,
     namespaces=each(Object(type=text, path=text)),
-    devices=each(Object(path=text, type=text, major=i64, minor=i64, fileMode=u32, uid=u32, gid=u32)),
+    devices=each(DEVICE),
     netDevices=mapping(Object(name=text)),
     seccomp=SECCOMP,
     rootfsPropagation=text,
@@ -245,16 +256,7 @@ SPEC: Final = Object(
     root=Object(path=text, readonly=flag),
     hostname=text,
     domainname=text,
-    mounts=each(
-        Object(
-            destination=text,
-            type=text,
-            source=text,
-            options=texts,
-            uidMappings=_ID_MAPPINGS,
-            gidMappings=_ID_MAPPINGS,
-        )
-    ),
+    mounts=each(MOUNT),
     hooks=Object(
         prestart=_HOOKS,
         createRuntime=_HOOKS,
