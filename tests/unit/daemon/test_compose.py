@@ -32,7 +32,7 @@ def test_requests_are_handled_one_at_a_time_on_confidential_hardware_or_by_choic
     assert compose._host_settings(build({"vm.sequential": "always"}), False).sequential
 
 
-@pytest.mark.parametrize("hook", ["container_shapers", "container_network", "services"])
+@pytest.mark.parametrize("hook", ["services"])
 def test_a_plugin_that_relies_on_what_is_not_served_refuses_the_start(hook: str) -> None:
     with pytest.raises(ConfigError, match=hook):
         compose._refuse_unserved(cast(Plugins, Declaring(hook)))

@@ -20,10 +20,13 @@ from uvmd.host.context import Context
 from uvmd.host.exits import Exits
 from uvmd.host.journal import Journal
 from uvmd.host.locks import ChangeLock
+from uvmd.host.network import Network
 from uvmd.host.operations import create, start
 from uvmd.host.parts import HostSettings
+from uvmd.host.pods import Pods
 from uvmd.host.registry import Registry
 from uvmd.host.requests import ContainerExit, ExecuteRequest, Ports
+from uvmd.host.shapers import Shapers
 from uvmd.host.timers import Timers
 from uvmd.linux.cgroups import Cgroups
 from uvmd.oci.runtime import OciRuntime
@@ -195,6 +198,14 @@ class FakeGate:
     answers: dict[str, Decision] = field(default_factory=dict)
     denied: set[str] = field(default_factory=set)
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    default_mounts: list[dict[str, Any]] = field(default_factory=list)
+    context: dict[str, str] = field(default_factory=dict)
+
+    def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
+        self.default_mounts += map(dict, mounts)
+
+    def security_context(self) -> Mapping[str, str]:
+        return self.context
 
     def ask(self, point: str, input: Mapping[str, Any], refusal: str = "") -> Decision:
         self.asked.append((point, dict(input)))
@@ -251,6 +262,8 @@ class Bench:
         self.monitor = FakeMonitor()
         self.gate = FakeGate()
         self.clock = Clock()
+        self.shapers: dict[str, Any] = {}
+        self.provider: Any = None
         self.ctx = self.fresh_context()
         self.told: list[ContainerExit] = []
         self.ctx.exits.listen(self.told.append)
@@ -286,6 +299,9 @@ class Bench:
             cgroups,
             timers,
             exits,
+            Pods(),
+            Shapers(self.shapers),
+            Network(self.provider),
         )
 
     def bundle(self, container_id: str) -> Path:

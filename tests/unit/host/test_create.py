@@ -238,22 +238,6 @@ def test_a_config_that_is_a_symlink_is_not_written_through(bench: Bench, tmp_pat
     assert bench.config()["ociVersion"] == "1.0.2"
 
 
-@pytest.mark.parametrize("kind", ["sandbox", "container", "other"])
-def test_containers_of_pods_are_refused_by_name(bench: Bench, kind: str) -> None:
-    spec = container_spec(annotations={"io.kubernetes.cri.container-type": kind})
-    with bench.nothing_changes(), pytest.raises(Refused, match="container-type"):
-        bench.create(spec=spec)
-
-
-@pytest.mark.parametrize(
-    ("annotation", "value"),
-    [("io.microsoft.cri.virtual-pod-id", "x"), ("io.microsoft.virtualmachine.lcow.hostnetwork", "true")],
-)
-def test_what_needs_a_pod_or_a_network_is_refused(bench: Bench, annotation: str, value: str) -> None:
-    with bench.nothing_changes(), pytest.raises(Refused, match=annotation):
-        bench.create(spec=container_spec(annotations={annotation: value}))
-
-
 @pytest.mark.parametrize("part", ["process", "root", "linux"])
 @pytest.mark.parametrize("how", ["missing", "null", "wrong"])
 def test_a_part_that_is_missing_or_wrong_is_named(bench: Bench, part: str, how: str) -> None:

@@ -15,9 +15,9 @@ from uvmd.errors import ContainerNotFound, Failed, Refused
 from uvmd.host import power
 from uvmd.host.host import Host, prepare_for_runtime
 from uvmd.host.locks import ChangeLock
+from uvmd.host.memory_limit import REFRESH_S, MemoryLimit
 from uvmd.host.operations import end_all
 from uvmd.host.parts import HostSettings
-from uvmd.host.pods import REFRESH_S, Pods
 from uvmd.host.requests import NULL_ID, ContainerExit, ExecuteRequest
 from uvmd.host.timers import Timers
 from uvmd.linux import cgroup_setup, syscalls
@@ -182,11 +182,11 @@ def test_power_off_writes_out_the_disks_first(monkeypatch: pytest.MonkeyPatch) -
 # The pods' cgroup
 
 
-def pods(tmp_path: Path, total: list[int]) -> Pods:
+def pods(tmp_path: Path, total: list[int]) -> MemoryLimit:
     (tmp_path / "memory").mkdir(exist_ok=True)
     (tmp_path / "memory" / "pods").mkdir(exist_ok=True)
     (tmp_path / "memory" / "pods" / "memory.limit_in_bytes").touch()
-    return Pods(Cgroups({"memory": str(tmp_path / "memory")}, None), "/pods", 100, lambda: total[0])
+    return MemoryLimit(Cgroups({"memory": str(tmp_path / "memory")}, None), "/pods", 100, lambda: total[0])
 
 
 def limit(tmp_path: Path) -> str:
@@ -225,7 +225,7 @@ def test_a_reserve_that_leaves_nothing_is_an_error(tmp_path: Path, caplog: pytes
 
 
 def test_a_limit_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    found = Pods(Cgroups({"pids": str(tmp_path)}, None), "/pods", 1, lambda: 10)
+    found = MemoryLimit(Cgroups({"pids": str(tmp_path)}, None), "/pods", 1, lambda: 10)
     with pytest.raises(Failed, match="no memory controller"):
         found.setup()
 

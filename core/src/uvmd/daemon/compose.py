@@ -15,7 +15,9 @@ from uvmd.host.host import Host
 from uvmd.host.locks import ChangeLock
 from uvmd.host.modify import Modifier
 from uvmd.host.mounted import ContainerMounts
+from uvmd.host.network import Network
 from uvmd.host.records import Records
+from uvmd.host.shapers import Shapers
 from uvmd.host.table import MountTable
 from uvmd.monitor.link import Link, MonitorState
 from uvmd.observe import logs
@@ -53,8 +55,15 @@ class Daemon:
             logs.silence()
         lock, table = ChangeLock(), MountTable()
         records = Records(f"{self._run_dir.path}/devices.json")
-        mounted = ContainerMounts(table, records)
-        self.host = Host(_host_settings(config, bool(hardware)), link, self.gate, lock, mounted)
+        self.host = Host(
+            _host_settings(config, bool(hardware)),
+            link,
+            self.gate,
+            lock,
+            Shapers(self.plugins.factories("container_shapers")),
+            _network(self.plugins),
+            ContainerMounts(table, records),
+        )
         try:
             self.host.setup()
         except Failed as error:
@@ -142,9 +151,15 @@ def _refuse_unserved(plugins: plugin_manager.Plugins) -> None:
     Raises:
         ConfigError: a plugin that relies on it would be loaded and do nothing.
     """
-    for hook in ("container_shapers", "container_network", "services"):
+    for hook in ("services",):
         for name in plugins.names(hook):
             raise ConfigError(f"a plugin declares {name} under {hook}, which this version does not serve yet")
+
+
+def _network(plugins: plugin_manager.Plugins) -> Network:
+    """Return the network of the one provider that is loaded, or one that knows no namespace."""
+    makers = plugins.factories("container_network")
+    return Network(next(iter(makers.values()), None))
 
 
 def _host_settings(config: Config, confidential: bool) -> HostSettings:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from uvmd.host.processes import Process
+from uvmd.oci.role import Kind, Role
 
 
 class State(enum.IntEnum):
@@ -34,6 +35,7 @@ class Container:
 
     id: str
     activity_id: str
+    role: Role = Role(Kind.STANDALONE, "")
     bundle: str = ""
     scratch: str = ""
     root: str = ""
@@ -46,9 +48,16 @@ class Container:
     rlimits: list[dict[str, Any]] | None = field(default=None, repr=False)
     owns_pid_namespace: bool = True
     stdio_allowed: bool = True
-    #: Below the bundle's logs directory; empty: no tee.
+    #: Below the directory of logs; empty: no tee.
     tee_log: str = ""
+    #: What the pod shares lies here: its sandbox's bundle, or a directory of its own.
+    sandbox_root: str = ""
     made_bundle: bool = False
+    made_root: bool = False
+    #: Names in bundle and root that were there before: not ours to remove when a create fails.
+    existed: tuple[str, ...] = ()
+    #: The directory made in the container's root; empty: none.
+    security_context: str = ""
     created_at: float = 0.0
     starting: bool = False
     deleting: bool = False
@@ -59,5 +68,10 @@ class Container:
 
     @property
     def logs(self) -> str:
-        """The directory of tee logs."""
-        return f"{self.bundle}/logs"
+        """The directory of tee logs, one for the pod."""
+        return f"{self.sandbox_root or self.bundle}/logs"
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether its pod begins and ends with it."""
+        return self.role.kind is Kind.SANDBOX

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from uvmd.host.exits import Exits
 from uvmd.host.journal import Journal
 from uvmd.host.mounted import ContainerMounts
+from uvmd.host.network import Network
 from uvmd.host.parts import HostSettings, Lock, Policy, Slots
+from uvmd.host.pods import Pods
 from uvmd.host.registry import Registry
+from uvmd.host.shapers import Shapers
 from uvmd.host.timers import Timers
 from uvmd.linux.cgroups import Cgroups
 from uvmd.oci.runtime import OciRuntime
@@ -31,6 +34,9 @@ class Context:
     cgroups: Cgroups
     timers: Timers
     exits: Exits
+    pods: Pods
+    shapers: Shapers
+    network: Network
     mounts: ContainerMounts = field(default_factory=ContainerMounts)
 
     def changing(self, *keys: str, who: str) -> AbstractContextManager[None]:
@@ -40,6 +46,10 @@ class Context:
     def work_dir(self, container_id: str) -> str:
         """The directory for a container's runtime logs, pid files and process documents."""
         return f"{self.settings.run_dir}/containers/{container_id}"
+
+    def pod_cgroup(self, pod_id: str) -> str:
+        """The cgroup of a pod, or of a standalone container."""
+        return f"{self.settings.pods_cgroup}/{pod_id}"
 
     def console_socket(self, slot: int) -> str:
         """The path at which a slot's terminal is handed over; short, since a socket's path must be."""

@@ -20,7 +20,9 @@ from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
 from uvmd.host.exits import Exits
 from uvmd.host.journal import Journal
+from uvmd.host.memory_limit import MemoryLimit
 from uvmd.host.mounted import ContainerMounts
+from uvmd.host.network import Network
 from uvmd.host.operations import (
     constraints,
     create,
@@ -40,6 +42,7 @@ from uvmd.host.pools import Pools
 from uvmd.host.processes import Done
 from uvmd.host.registry import Registry
 from uvmd.host.requests import NULL_ID, ContainerExit, ExecuteRequest
+from uvmd.host.shapers import Shapers
 from uvmd.host.table import clean
 from uvmd.host.timers import Timers
 from uvmd.linux import cgroup_setup, proc
@@ -94,6 +97,8 @@ class Host:
         link: Link,
         gate: Policy,
         lock: Lock,
+        shapers: Shapers | None = None,
+        network: Network | None = None,
         mounted: ContainerMounts | None = None,
     ) -> None:
         for name in ("", "/containers", "/console"):
@@ -126,9 +131,12 @@ class Host:
             cgroups=cgroups,
             timers=self.timers,
             exits=self._exits,
+            pods=Pods(),
+            shapers=shapers or Shapers({}),
+            network=network or Network(),
             mounts=mounted or ContainerMounts(),
         )
-        self._pods = Pods(cgroups, settings.pods_cgroup, settings.reserve_bytes)
+        self._memory_limit = MemoryLimit(cgroups, settings.pods_cgroup, settings.reserve_bytes)
         self.containers = ContainerView(self._context.registry)
         self._sources: dict[str, Callable[[], Any]] = {
             "uvmd.ps": lambda: properties.list_containers(self._context),
@@ -144,8 +152,8 @@ class Host:
             Failed: the cgroup of the pods cannot be made or limited.
         """
         prepare_for_runtime(self._context.cgroups, self._context.runtime)
-        self._pods.setup()
-        self._pods.keep_fresh(self.timers)
+        self._memory_limit.setup()
+        self._memory_limit.keep_fresh(self.timers)
 
     def recover(self, state: MonitorState) -> None:
         """Take up what an earlier daemon left. On the poll thread, before the bridge is opened."""
@@ -185,7 +193,8 @@ class Host:
         def tell(kind: str, container: Container) -> None:
             init = container.init
             pid, status = (0, None) if init is None else (init.pid, init.status if kind == "exited" else None)
-            listener(ContainerEvent(kind, container.id, container.id, time.time(), pid, status))
+            pod_id = container.role.pod_id or container.id
+            listener(ContainerEvent(kind, container.id, pod_id, time.time(), pid, status))
 
         self._context.registry.watch(tell)
 
@@ -282,7 +291,7 @@ class Host:
 
     def refresh_pod_limit(self) -> None:
         """Set the memory limit of the pods anew from the VM's memory."""
-        self._pods.refresh()
+        self._memory_limit.refresh()
 
 
 def prepare_for_runtime(cgroups: Cgroups, runtime: OciRuntime) -> None:

@@ -20,10 +20,12 @@ from typing import Any, Final
 from uvmd.host.containers import Container, State
 from uvmd.host.processes import Kind, Process
 from uvmd.linux.files import unlink_if_there, write_all
+from uvmd.oci.role import Kind as ContainerKind
+from uvmd.oci.role import Role
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 1
+VERSION: Final = 2
 _EXTERNAL: Final = "external@"  # no container id has an @
 
 Entry = dict[str, Any]
@@ -131,6 +133,7 @@ def container_entry(container: Container, state: State, doing: str) -> Entry:
         "activity_id": container.activity_id,
         "state": state.name.lower(),
         "doing": doing,
+        "role": role_entry(container.role),
         "bundle": container.bundle,
         "scratch": container.scratch,
         "root": container.root,
@@ -141,12 +144,33 @@ def container_entry(container: Container, state: State, doing: str) -> Entry:
         "owns_pid_namespace": container.owns_pid_namespace,
         "stdio_allowed": container.stdio_allowed,
         "tee_log": container.tee_log,
+        "sandbox_root": container.sandbox_root,
         "made_bundle": container.made_bundle,
+        "made_root": container.made_root,
+        "existed": list(container.existed),
+        "security_context": container.security_context,
         "created_at": container.created_at,
         "notified": container.notified,
         "init": None if container.init is None else process_entry(container.init),
         "execs": [process_entry(process) for process in list(container.execs.values())],
     }
+
+
+def role_entry(role: Role) -> Entry:
+    """Return what of a role is recorded."""
+    return {
+        "kind": role.kind.value,
+        "pod_id": role.pod_id,
+        "virtual": role.virtual,
+        "namespace": role.namespace,
+        "lenient_network": role.lenient_network,
+        "host_network": role.host_network,
+    }
+
+
+def read_role_entry(entry: Entry) -> Role:
+    """Make the role of an entry again."""
+    return Role(**{**entry, "kind": ContainerKind(entry["kind"])})
 
 
 def process_entry(process: Process) -> Entry:
@@ -180,6 +204,7 @@ def read_container(entry: Entry) -> Container:
     return Container(
         id=entry["id"],
         activity_id=entry["activity_id"],
+        role=read_role_entry(entry["role"]),
         bundle=entry["bundle"],
         scratch=entry["scratch"],
         root=entry["root"],
@@ -192,7 +217,11 @@ def read_container(entry: Entry) -> Container:
         owns_pid_namespace=entry["owns_pid_namespace"],
         stdio_allowed=entry["stdio_allowed"],
         tee_log=entry["tee_log"],
+        sandbox_root=entry["sandbox_root"],
         made_bundle=entry["made_bundle"],
+        made_root=entry["made_root"],
+        existed=tuple(entry["existed"]),
+        security_context=entry["security_context"],
         created_at=entry["created_at"],
         notified=entry["notified"],
     )

@@ -89,6 +89,10 @@ class Policy(Protocol):
 
     def ask(self, point: str, input: Mapping[str, Any], refusal: str = "") -> Decision: ...
 
+    def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def security_context(self) -> Mapping[str, str]: ...
+
     def require_consistent(self) -> None: ...
 
     def mark(self, cause: str) -> None: ...
@@ -117,3 +121,5 @@ class HostSettings:
     sequential: bool = False
     #: Where runtimes are looked for; the monitor looks for external programs in its own PATH.
     path: str = DEFAULT_PATH
+    sys_root: str = "/sys"
+    dev_root: str = "/dev"

@@ -1,77 +1,131 @@
-"""The cgroup above all containers, and its memory limit (spec containers.md 3.2, 3.3)."""
+"""The pods: which there are, who is in them, and what their containers share.
+
+A pod begins with its sandbox and ends with it. A workload is counted from the moment its
+create begins, so that no sandbox goes while one is on its way; and a pod takes no workload
+before its sandbox is created, nor once its removal has begun.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Final
+import threading
+from dataclasses import dataclass, field
 
-from uvmd.errors import Failed
-from uvmd.host.timers import Timers
-from uvmd.linux import proc
-from uvmd.linux.cgroups import Cgroups
+from uvmd.errors import InUse, InvalidState, Refused
 
-log = logging.getLogger(__name__)
 
-REFRESH_S: Final = 60.0
+@dataclass(slots=True, eq=False)
+class Pod:
+    """One pod. ``root`` is the directory with the files and mounts that its containers share."""
+
+    id: str
+    sandbox_id: str
+    root: str
+    cgroup: str
+    host_network: bool = False
+    ready: bool = False
+    closing: bool = False
+    members: set[str] = field(default_factory=set)
 
 
 class Pods:
-    """Keeps the limit at total memory less the reserve; memory may be added to a running VM."""
+    """The table. Thread-safe; short sections, no work inside."""
 
-    def __init__(
-        self,
-        cgroups: Cgroups,
-        path: str,
-        reserve_bytes: int,
-        total_bytes: Callable[[], int] = proc.total_memory_bytes,
-    ) -> None:
-        self._cgroups = cgroups
-        self._path = path
-        self._reserve = reserve_bytes
-        self._total = total_bytes
-        self._applied: int | None = None
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._pods: dict[str, Pod] = {}
 
-    def setup(self) -> None:
-        """Make the cgroup with its limit.
+    def find(self, pod_id: str) -> Pod | None:
+        """Return a pod in any state, None if there is none of that id."""
+        return self._pods.get(pod_id)
 
-        Raises:
-            Failed: the reserve leaves no memory, or the kernel refused.
-        """
-        try:
-            self._cgroups.ensure_group(self._path)
-        except OSError as error:
-            raise Failed(f"cgroup {self._path}: {error.filename}: {error.strerror}") from error
-        self.refresh()
+    def pods(self) -> list[Pod]:
+        """Return all pods."""
+        with self._mutex:
+            return list(self._pods.values())
 
-    def refresh(self) -> None:
-        """Work out the limit anew and write it if it is another than before.
+    def open(self, pod: Pod) -> None:
+        """Enter a pod whose sandbox is being created.
 
         Raises:
-            Failed: as :meth:`setup`.
+            Refused: there is one of that id.
         """
-        total = self._total()
-        limit = total - self._reserve
-        if limit <= 0:
-            raise Failed(f"memory limit of {self._path}: {total} bytes in all, {self._reserve} are reserved")
-        if limit == self._applied:
-            return
-        try:
-            self._cgroups.set_memory_limit(self._path, limit)
-        except OSError as error:
-            raise Failed(f"memory limit of {self._path}: {error.filename}: {error.strerror}") from error
-        self._applied = limit
+        with self._mutex:
+            if pod.id in self._pods:
+                raise Refused(f"pod {pod.id} exists")
+            self._pods[pod.id] = pod
 
-    def keep_fresh(self, timers: Timers) -> None:
-        """Refresh now and then on the poll thread; failures are logged."""
+    def ready(self, pod: Pod) -> None:
+        """Let workloads in: the sandbox is created."""
+        with self._mutex:
+            pod.ready = True
 
-        def again() -> None:
-            try:
-                self.refresh()
-            except Failed as error:
-                log.warning(
-                    "memory limit of the pods could not be refreshed, ignoring", extra={"error": str(error)}
-                )
-            timers.call_later(REFRESH_S, again)
+    def join(self, pod_id: str, container_id: str) -> Pod:
+        """Count a workload as a member, from now on.
 
-        timers.call_later(REFRESH_S, again)
+        Raises:
+            Refused: there is no such pod.
+            InvalidState: its sandbox is being created or removed.
+        """
+        with self._mutex:
+            pod = self._pods.get(pod_id)
+            if pod is None:
+                raise Refused(f"pod {pod_id!r:.140} is not known: its sandbox was not created")
+            if not pod.ready or pod.closing:
+                doing = "removed" if pod.closing else "created"
+                raise InvalidState(f"pod {pod_id}: its sandbox is being {doing}")
+            pod.members.add(container_id)
+            return pod
+
+    def leave(self, pod_id: str, container_id: str) -> None:
+        """Forget a member; fine if it is none."""
+        with self._mutex:
+            pod = self._pods.get(pod_id)
+            if pod is None:
+                return
+            pod.members.discard(container_id)
+            if not pod.sandbox_id and not pod.members:
+                del self._pods[pod_id]
+
+    def begin_close(self, pod_id: str) -> None:
+        """Admit no further workload to a pod whose sandbox is about to be removed.
+
+        Raises:
+            InUse: it has workloads still.
+        """
+        with self._mutex:
+            pod = self._pods.get(pod_id)
+            if pod is None:
+                return
+            if pod.members:
+                others = ", ".join(sorted(pod.members)[:3])
+                raise InUse(f"pod {pod_id} has {len(pod.members)} other containers: {others}")
+            pod.closing = True
+
+    def stay_open(self, pod_id: str) -> None:
+        """Take :meth:`begin_close` back."""
+        with self._mutex:
+            pod = self._pods.get(pod_id)
+            if pod is not None:
+                pod.closing = False
+
+    def close(self, pod_id: str) -> None:
+        """Forget a pod; fine if there is none."""
+        with self._mutex:
+            self._pods.pop(pod_id, None)
+
+    def stand_in(self, pod: Pod, container_id: str) -> None:
+        """Count a workload that an earlier daemon had; without its pod ``pod`` stands in for it.
+
+        One that stands in takes no workloads: its sandbox is not known.
+        """
+        with self._mutex:
+            self._pods.setdefault(pod.id, pod).members.add(container_id)
+
+    def restore(self, pod: Pod) -> None:
+        """Enter a pod that an earlier daemon had, in place of one that a workload stood in for."""
+        with self._mutex:
+            known = self._pods.get(pod.id)
+            if known is not None:
+                pod.members |= known.members
+            pod.ready = True
+            self._pods[pod.id] = pod

@@ -19,12 +19,12 @@ from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
 from uvmd.host.exits import UNKNOWN_STATUS
 from uvmd.host.journal import Entry, read_container, read_process
-from uvmd.host.operations import delete, runtime_undo
+from uvmd.host.operations import bundle, context_dir, delete, pod_sources, runtime_undo, sandbox, written
 from uvmd.host.parts import MonitorState
+from uvmd.host.pods import Pod
 from uvmd.host.processes import Process
 from uvmd.host.requests import is_container_id
 from uvmd.linux import paths, proc
-from uvmd.linux.trees import remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,10 @@ def _unwind(ctx: Context, container: Container) -> None:
     os.makedirs(ctx.work_dir(container.id), mode=0o700, exist_ok=True)
     try:
         runtime_undo.destroy(ctx, container)
+        pod_sources.release(ctx, container)
+        ctx.network.detach(container.role.namespace)
+        context_dir.remove(container)
+        sandbox.undo_interrupted(ctx, container)
         _remove_bundle(container)
     except (UvmdError, OSError) as error:
         ctx.gate.mark(f"undo of an interrupted create of {container.id}: {error}")
@@ -109,21 +113,16 @@ def _unwind(ctx: Context, container: Container) -> None:
 
 def _remove_bundle(container: Container) -> None:
     """Remove what the create wrote: its config.json, and the bundle if it made that."""
-    config = f"{container.bundle}/config.json"
-    before = f"{config}.before"
-    if os.path.lexists(before):
-        os.replace(before, config)
-    elif os.path.lexists(config):
-        os.unlink(config)
+    written.take_back(container.bundle, bundle.CONFIG, bundle.CONFIG in container.existed)
     if container.made_bundle:
-        for directory in (container.logs, container.bundle):
-            paths.remove_empty([directory])
+        paths.remove_empty([container.bundle])
 
 
 def _take_up(
     ctx: Context, container: Container, execs: list[Process], slots: dict[int, SlotState], claimed: set[int]
 ) -> list[Process]:
     ctx.registry.add(container)
+    _take_up_pod(ctx, container)
     processes = []
     init = container.init
     if init is not None:
@@ -138,6 +137,16 @@ def _take_up(
     if container.state is State.CREATED and init is not None and not init.over:
         _ask_whether_started(ctx, container)
     return processes
+
+
+def _take_up_pod(ctx: Context, container: Container) -> None:
+    role = container.role
+    group = ctx.pod_cgroup(role.pod_id)
+    if container.is_sandbox:
+        ctx.pods.restore(Pod(role.pod_id, container.id, container.sandbox_root, group, role.host_network))
+    elif role.in_pod:
+        # The sandbox's entry may come later, or be lost; a workload is a member all the same.
+        ctx.pods.stand_in(Pod(role.pod_id, "", container.sandbox_root, group), container.id)
 
 
 def _adopt(ctx: Context, process: Process, slots: dict[int, SlotState], claimed: set[int]) -> None:
@@ -209,12 +218,21 @@ def _drop_slot(ctx: Context, found: SlotState) -> None:
     if not is_container_id(found.label) or ctx.registry.find(found.label) is not None:
         return
     # Its entry could not be read: the runtime and the cgroup still hold it.
-    lost = Container(found.label, "", cgroup=f"{ctx.settings.pods_cgroup}/{found.label}")
+    lost = Container(found.label, "", cgroup=_find_cgroup(ctx, found.label))
     os.makedirs(ctx.work_dir(lost.id), mode=0o700, exist_ok=True)
     try:
         runtime_undo.destroy(ctx, lost)
     except (UvmdError, OSError) as error:
         ctx.gate.mark(f"container {lost.id} has no record and could not be removed: {error}")
+
+
+def _find_cgroup(ctx: Context, container_id: str) -> str:
+    """Return the cgroup of a container that is nowhere recorded: its own, or one in a pod's."""
+    for pod in ctx.pods.pods():
+        group = f"{pod.cgroup}/{container_id}"
+        if any(os.path.isdir(directory) for directory in ctx.cgroups.directories(group)):
+            return group
+    return ctx.pod_cgroup(container_id)
 
 
 def _sweep(ctx: Context) -> None:
@@ -223,6 +241,6 @@ def _sweep(ctx: Context) -> None:
     for name in os.listdir(containers):
         if ctx.registry.find(name) is None:
             try:
-                remove_tree(f"{containers}/{name}")
+                pod_sources.remove_work_dir(f"{containers}/{name}")
             except OSError as error:
                 log.error("working directory could not be removed, ignoring", extra={"errno": error.errno})

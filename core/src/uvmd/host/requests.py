@@ -73,11 +73,23 @@ def is_container_id(text: str) -> bool:
     )
 
 
-def check_strict_id(container_id: str, *, strict: bool) -> None:
+def check_strict_id(container_id: str, *, strict: bool, what: str = "container") -> None:
     """Refuse, in a strict VM, an id that is not 64 hexadecimal digits or the VM's.
 
     Raises:
         Refused: it is neither.
     """
     if strict and container_id != NULL_ID and not _STRICT_ID.fullmatch(container_id):
-        raise Refused("invalid container id (must match ^[0-9a-fA-F]{64}$)")
+        raise Refused(f"invalid {what} id (must match ^[0-9a-fA-F]{{64}}$)")
+
+
+def check_pod_id(pod_id: str, *, virtual: bool, strict: bool) -> None:
+    """Refuse what cannot name a pod: it becomes part of paths, as a container's id does.
+
+    Raises:
+        Refused: unsafe characters, too long, or strict and not 64 hexadecimal digits.
+    """
+    what = "virtual pod" if virtual else "sandbox"
+    check_strict_id(pod_id, strict=strict, what=what)
+    if not is_container_id(pod_id):
+        raise Refused(f"invalid {what} id: 1 to 128 letters, digits and _ . - are")

@@ -7,6 +7,7 @@ from typing import Any
 
 from uvmd.linux.accounts import Accounts
 from uvmd.oci.annotations import PRIVILEGED, annotations_of, read_flag
+from uvmd.oci.role import Kind, Role
 from uvmd.oci.seccomp import seccomp_hash
 from uvmd.oci.spec import Spec
 from uvmd.oci.user_info import UserInfo, no_user_info, user_info
@@ -20,11 +21,12 @@ def who_runs(process: dict[str, Any], accounts: Accounts | None) -> UserInfo:
 
 
 def create_input(
-    container_id: str, spec: Spec, devices: Sequence[dict[str, Any]], who: UserInfo
+    container_id: str, role: Role, spec: Spec, devices: Sequence[dict[str, Any]], who: UserInfo
 ) -> dict[str, Any]:
-    """Return what ``create_container`` is asked with. ``devices`` are the host's own."""
+    """Return what ``create_container`` is asked with. ``devices`` are the host's and plugins' own."""
     process = spec["process"]
-    sandbox = f"/run/gcs/c/{container_id}"
+    # Whatever the pod's directory is: policies are written for this one.
+    sandbox = f"/run/gcs/c/{role.pod_id}"
     return {
         "containerID": container_id,
         "argList": process.get("args"),
@@ -41,7 +43,7 @@ def create_input(
         "umask": who.umask,
         "capabilities": _capabilities(process),
         "seccompProfileSHA256": seccomp_hash(spec["linux"].get("seccomp")),
-        "isSandboxContainer": False,
+        "isSandboxContainer": role.kind is Kind.SANDBOX,
     }
 
 

@@ -1,23 +1,33 @@
-"""Delete what is left of a container (spec containers.md 11.9)."""
+"""Delete what is left of a container (spec containers.md 11.9); with a sandbox goes its pod."""
 
 from __future__ import annotations
 
 import errno
 import logging
+import posixpath
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from uvmd.errors import Failed, InvalidState, Refused, UvmdError
 from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
+from uvmd.host.operations import context_dir, pod_sources, sandbox
 from uvmd.host.requests import check_strict_id
 from uvmd.linux import proc
+from uvmd.linux.paths import is_below, remove_empty
 from uvmd.linux.trees import remove_tree
+from uvmd.oci.role import Kind
 
 log = logging.getLogger(__name__)
 
 # Init dies of SIGKILL at once; its streams may take the monitor's grace to drain.
 _KILL_S = 10.0
 _START_S = 90.0
+
+#: Where hosts of the second generation put bundles: POD/CONTAINER.
+_PODS: Final = "/run/gcs/pods"
 
 
 def delete(ctx: Context, container_id: str) -> None:
@@ -27,16 +37,17 @@ def delete(ctx: Context, container_id: str) -> None:
 
     Raises:
         ContainerNotFound, InvalidState: unknown, being created, running.
+        InUse: a sandbox whose pod has workloads.
         Refused: strict: a malformed id, the container runs, or its overlay is still mounted.
         Inconsistent: strict, and the guest is no longer what was recorded.
         Failed, or what the runtime's failure means: what could not be removed; the rest is.
     """
     check_strict_id(container_id, strict=ctx.gate.strict)
-    with ctx.changing(f"container:{container_id}", who=f"delete {container_id:.140}"):
+    with ctx.changing(*_lock_keys(ctx, container_id), who=f"delete {container_id:.140}"):
         ctx.gate.require_consistent()
         container = ctx.registry.get(container_id)
         try:
-            with ctx.registry.deleting(container, _START_S):
+            with _closing(ctx, container), ctx.registry.deleting(container, _START_S):
                 if ctx.gate.strict:
                     ctx.mounts.require_no_overlay(container.root)
                 errors = take_down(ctx, container)
@@ -48,6 +59,32 @@ def delete(ctx: Context, container_id: str) -> None:
         raise errors[0]
 
 
+def _lock_keys(ctx: Context, container_id: str) -> list[str]:
+    """Name what a delete changes; for what no create locks, a name that nobody else has does no harm."""
+    container = ctx.registry.find(container_id)
+    keys = [f"container:{container_id}"]
+    if container is not None and container.role.kind is not Kind.WORKLOAD:
+        keys.append(f"pod:{container.role.pod_id if container.is_sandbox else container_id}")
+        if container.role.namespace:
+            keys.append(f"netns:{container.role.namespace}")
+    return keys
+
+
+@contextmanager
+def _closing(ctx: Context, container: Container) -> Iterator[None]:
+    """Keep workloads out of the pod of a sandbox that goes."""
+    if not container.is_sandbox:
+        yield
+        return
+    pod_id = container.role.pod_id
+    ctx.pods.begin_close(pod_id)
+    try:
+        yield
+    except BaseException:
+        ctx.pods.stay_open(pod_id)
+        raise
+
+
 def take_down(ctx: Context, container: Container) -> list[UvmdError]:
     """Remove everything that can be removed, and the record; return what failed."""
     _journal(ctx, container)
@@ -57,16 +94,34 @@ def take_down(ctx: Context, container: Container) -> list[UvmdError]:
         delete_in_runtime(ctx, container)
     except UvmdError as error:
         errors.append(error)
-    # The bundle may be bound onto the scratch, which may lie in the bundle.
-    ctx.mounts.undo(container.id, strict=ctx.gate.strict)
-    for what, path in (("scratch", container.scratch), ("bundle", container.bundle)):
-        if path:
-            try:
-                _remove(path)
-            except OSError as error:
-                errors.append(Failed(f"{what} {path}: {error.filename or path}: {error.strerror}"))
+    steps: list[tuple[str, Callable[[], None]]] = [
+        ("network", lambda: ctx.network.detach(container.role.namespace)),
+        ("mounts of the pod", lambda: sandbox.take_down_mounts(container)),
+        ("security context", lambda: context_dir.remove(container)),
+        # The bundle may be bound onto the scratch, which may lie in the bundle.
+        ("mounts", lambda: ctx.mounts.undo(container.id, strict=ctx.gate.strict)),
+        ("scratch", lambda: _remove(container.scratch)),
+        ("bundle", lambda: _remove(container.bundle)),
+        ("pod", lambda: sandbox.remove_root(ctx, container)),
+        ("parent of the bundle", lambda: _remove_parent(container)),
+        ("pod", lambda: sandbox.remove_cgroup(ctx, container)),
+    ]
+    for what, step in steps:
+        try:
+            step()
+        except UvmdError as error:
+            errors.append(error)
+        except OSError as error:
+            errors.append(Failed(f"{what} of {container.id}: {error.filename}: {error.strerror}"))
     forget(ctx, container)
     return errors
+
+
+def _remove_parent(container: Container) -> None:
+    """A pod's directory of the newer layout is nobody's once its last bundle is gone."""
+    parent = posixpath.dirname(container.bundle)
+    if container.is_sandbox and is_below(parent, _PODS):
+        remove_empty([parent])
 
 
 def _journal(ctx: Context, container: Container) -> None:
@@ -117,6 +172,8 @@ def _remove(path: str) -> None:
 
     Raises OSError, EBUSY if something is mounted at or below it.
     """
+    if not path:
+        return
     mounted = proc.mounts_at_or_below(path)
     if mounted:
         raise OSError(errno.EBUSY, "still mounted", mounted[0])
@@ -125,6 +182,10 @@ def _remove(path: str) -> None:
 
 def forget(ctx: Context, container: Container) -> None:
     """Let go of the container's records and of its slots."""
+    if container.is_sandbox:
+        ctx.pods.close(container.role.pod_id)
+    else:
+        ctx.pods.leave(container.role.pod_id, container.id)
     ctx.registry.remove(container)
     slots = [] if container.init is None else [container.init.slot]
     # Execs whose end nobody has heard of yet are let go when they have ended.
@@ -138,7 +199,7 @@ def forget(ctx: Context, container: Container) -> None:
         except OSError as error:
             log.warning("slot could not be released, ignoring", extra={"slot": slot, "errno": error.errno})
     try:
-        remove_tree(ctx.work_dir(container.id))
+        pod_sources.remove_work_dir(ctx.work_dir(container.id))
         ctx.journal.remove(container.id)
     except OSError as error:
         log.error(

@@ -22,7 +22,8 @@ def end_all(ctx: Context) -> None:
     containers = [found for found in ctx.registry.containers() if ctx.registry.wait_created(found, _CREATE_S)]
     for container in containers:
         kill_init(ctx, container.init)  # all at once, so that they end side by side
-    for container in containers:
+    # A sandbox last: its pod's directories are in its workloads' mounts.
+    for container in sorted(containers, key=lambda found: found.is_sandbox):
         try:
             _end(ctx, container)
         except UvmdError as error:

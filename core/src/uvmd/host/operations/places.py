@@ -25,7 +25,7 @@ def root_above(path: str, roots: Sequence[str], what: str) -> str:
     raise Refused(f"{what} {path!r:.300} is not below {' or '.join(roots)}")
 
 
-def check_strict_places(container_id: str, bundle: str, scratch: str, spec: Spec) -> None:
+def check_strict_places(container_id: str, pod_id: str, bundle: str, scratch: str, spec: Spec) -> None:
     """Refuse, in a strict VM, all but the exact paths of spec containers.md 15.2, and hooks.
 
     Raises:
@@ -36,8 +36,8 @@ def check_strict_places(container_id: str, bundle: str, scratch: str, spec: Spec
         raise Refused(f"OciBundlePath must equal {expected}")
     if spec["root"]["path"] != f"{expected}/rootfs":
         raise Refused(f"OciSpecification.root.path must equal {expected}/rootfs")
-    # The sandbox of a standalone container is itself.
-    if scratch != f"{expected}/scratch/{container_id}":
-        raise Refused(f"ScratchDirPath must equal {expected}/scratch/{container_id}")
+    allowed = (f"{expected}/scratch/{container_id}", f"/run/gcs/c/{pod_id}/scratch/{container_id}")
+    if scratch not in allowed:
+        raise Refused(f"ScratchDirPath must be {' or '.join(dict.fromkeys(allowed))}")
     if has_hooks(spec):
         raise Refused("OciSpecification.hooks must not be there")

@@ -78,6 +78,8 @@ def _container(container: Container, now: float) -> dict[str, Any]:
     init = container.init
     return {
         "id": container.id,
+        "kind": container.role.kind.value,
+        "pod": container.role.pod_id if container.role.in_pod else "",
         "state": container.state.name.lower(),
         "pid": 0 if init is None else init.pid,
         "exit_code": None if init is None else init.exit_code,

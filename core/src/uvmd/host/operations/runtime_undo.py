@@ -33,12 +33,12 @@ def destroy(ctx: Context, container: Container) -> None:
             ctx.runtime.delete(container.id, force=True)
         except UvmdError as error:
             failure = error
-    _remove_cgroup(ctx, container.cgroup)
+    remove_cgroup(ctx, container.cgroup)
     if failure is not None:
         raise failure
 
 
-def _remove_cgroup(ctx: Context, path: str) -> None:
+def remove_cgroup(ctx: Context, path: str) -> None:
     """Kill and remove the group; the kernel lets a group go a little after its last process."""
     deadline = time.monotonic() + _EMPTY_S
     while True:

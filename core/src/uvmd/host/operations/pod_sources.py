@@ -1,0 +1,115 @@
+"""Sources of a workload's mounts that lie in its pod's directories (spec containers.md 7.9, 7.10).
+
+The pod's other containers write there. So each source is opened without following a symlink,
+and what was opened is bound to a place of the daemon's own, which is what the runtime is given:
+by the source's path it would look again, and find what was put there meanwhile (16.28).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+from uvmd.api.transaction import Undo
+from uvmd.errors import Refused
+from uvmd.host.containers import Container
+from uvmd.host.context import Context
+from uvmd.linux import mounts, paths
+from uvmd.linux.trees import remove_tree
+from uvmd.oci.shape.sources import PodSource, Sources
+
+_MODE: Final = 0o777  # whoever the containers run as
+_DETACH: Final = 2  # MNT_DETACH
+_STAGED: Final = "mounts"
+
+
+def lock_keys(pod_id: str, sources: Sources) -> list[str]:
+    """Return names to lock: two creates that make one directory must not undo each other's."""
+    return [f"pod:{pod_id}/{source.below}" for source in sources.pod]
+
+
+def make(ctx: Context, container: Container, sources: Sources, undo: Undo) -> dict[str, str]:
+    """Make the sources that are missing; return for each path the place where it is bound.
+
+    Raises:
+        OSError: ELOOP for a symlink on the way.
+        Refused: the source is neither a directory nor a file.
+    """
+    places = {}
+    staged = f"{ctx.work_dir(container.id)}/{_STAGED}"
+    for number, source in enumerate(sources.pod):
+        path = f"{container.sandbox_root}/{source.below}"
+        fd = _open(container.sandbox_root, path, source, undo)
+        try:
+            # Its undo is the removal of the working directory.
+            places[path] = _stage(fd, path, staged, number)
+        finally:
+            os.close(fd)
+    return places
+
+
+def release(ctx: Context, container: Container) -> None:
+    """Take the daemon's own places away again: the container has its mounts.
+
+    Raises OSError.
+    """
+    staged = f"{ctx.work_dir(container.id)}/{_STAGED}"
+    if os.path.isdir(staged):
+        unmount_below(staged)
+        remove_tree(staged)
+
+
+def remove_work_dir(work: str) -> None:
+    """Remove a container's working directory, with whatever a failed create left mounted in it."""
+    if os.path.isdir(f"{work}/{_STAGED}"):
+        unmount_below(f"{work}/{_STAGED}")
+    remove_tree(work)
+
+
+def unmount_below(staged: str) -> None:
+    """Unmount the places; a detached mount tells nobody, and the sources stay mounted where they are."""
+    for name in os.listdir(staged):
+        try:
+            mounts.unmount(f"{staged}/{name}", _DETACH)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # not mounted
+                raise
+
+
+def _open(root: str, path: str, source: PodSource, undo: Undo) -> int:
+    """Open a source, making its directories where there is nothing."""
+    top = f"{root}/{source.directory}"
+    if not source.relative:
+        return os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return paths.open_beneath(top, source.relative, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        pass
+    fd, made = paths.ensure_directory_beneath(top, source.relative, _MODE)
+    undo.callback(paths.remove_empty, made, step=f"remove {source.below}")
+    if not source.page_size:
+        return fd
+    try:
+        mounts.mount("none", fd, "hugetlbfs", data=f"pagesize={source.page_size}")
+        undo.callback(mounts.unmount, path, _DETACH, step=f"unmount {source.below}")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(fd)
+    return paths.open_beneath(top, source.relative, os.O_PATH | os.O_CLOEXEC)
+
+
+def _stage(fd: int, path: str, staged: str, number: int) -> str:
+    mode = os.fstat(fd).st_mode
+    place = f"{staged}/{number}"
+    os.makedirs(staged, mode=0o700, exist_ok=True)
+    if stat.S_ISDIR(mode):
+        os.mkdir(place, 0o700)
+    elif stat.S_ISREG(mode):
+        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    else:
+        raise Refused(f"mount source {path}: neither a directory nor a file")
+    mounts.bind(fd, place, recursive=True)
+    return place
