@@ -1,0 +1,1 @@
+"""Shared directories of the host: the resource type MappedDirectory."""
