@@ -81,6 +81,11 @@ class Unfinished:
                 del self._begun[path]
                 raise
 
+    def noted(self) -> dict[str, Record]:
+        """What is noted of every path that is not removed yet."""
+        with self._mutex:
+            return dict(self._begun or {})
+
     def end(self, path: str) -> None:
         """Note that nothing of it is left: it was undone, or removed."""
         with self._mutex:

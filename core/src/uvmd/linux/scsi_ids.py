@@ -69,8 +69,11 @@ def paths_of(host: int, lun: int, sys: str = SYS, dev: str = DEV) -> list[str]:
     return found
 
 
-def luns_of(host: int, sys: str = SYS) -> str:
-    """Say which LUNs a host has, for an error about one that it has not."""
+def seen(host: int, lun: int, sys: str = SYS) -> str:
+    """Say what is there instead of a disk, for an error: its partitions, or the host's LUNs."""
+    parts = [path.rpartition("/")[2] for path in paths_of(host, lun, sys)]
+    if parts:
+        return f"{parts[0]} with {', '.join(parts[1:]) or 'no partitions'}"
     names = os.listdir(f"{sys}/bus/scsi/devices")
     luns = sorted(int(name.split(":")[3]) for name in names if name.startswith(f"{host}:0:0:"))
     return f"LUN {', '.join(map(str, luns))} on SCSI host {host}" if luns else f"no LUN on SCSI host {host}"
