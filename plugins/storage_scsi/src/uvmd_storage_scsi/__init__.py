@@ -1,0 +1,1 @@
+"""SCSI disks of a utility VM: SCSIDevice and MappedVirtualDisk."""
