@@ -7,12 +7,14 @@ import logging
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unit.host.fakes import Bench
 from uvmd.api.resources import Claim, Kind
 from uvmd.api.testing import FakeContainers
 from uvmd.errors import Refused
-from uvmd.host.mounted import ContainerMounts
+from uvmd.host.mounted import MAX_ROWS_BYTES, ContainerMounts
 from uvmd.host.operations import delete
 from uvmd.host.records import Records
 from uvmd.host.table import MountTable
@@ -82,11 +84,34 @@ def test_the_table_tells_people_who_uses_what_and_whose_request_it_was() -> None
     records.commit("MappedVirtualDisk", "path:/run/disk", {"v": 1}, mounted.table)
     records.commit("CombinedLayers", f"path:{OVERLAY.target}", {"v": 1}, mounted.table)
     rows = {row["target"]: row for row in mounted.rows(FakeContainers(roots={"c1": OVERLAY.target}))}
-    assert rows["/run/disk"]["request"] == "MappedVirtualDisk"
+    assert (rows["/run/disk"]["request"], rows["/run/disk"]["record"]) == ("MappedVirtualDisk", {"v": 1})
     assert rows["/run/disk"]["used_by"] == [BIND.target, OVERLAY.target]
     assert rows[BIND.target]["request"] == ""
     assert rows[BIND.target]["owner_container"] == "c1"
     assert (rows[OVERLAY.target]["containers"], rows["/run/disk"]["containers"]) == (["c1"], [])
+
+
+@given(count=st.integers(0, 700), long=st.integers(1, 60), uses=st.integers(0, 3))
+@settings(max_examples=30)
+def test_however_large_the_table_it_fits_an_answer(count: int, long: int, uses: int) -> None:
+    table = MountTable()
+    below = tuple(f"/run/{'l' * long}/{n}" for n in range(uses))
+    table.change(
+        [Claim(f'/run/"{n}"', "/dev/sda", Kind.READ_ONLY, uses=below) for n in range(count)], strict=True
+    )
+    rows = ContainerMounts(table).rows(FakeContainers())
+    assert len(json.dumps(json.dumps(rows))) <= MAX_ROWS_BYTES + 100
+    more = rows[-1].get("more", 0) if rows else 0
+    assert len(rows) - bool(more) + more == count
+
+
+def test_a_table_of_the_usual_size_is_whole() -> None:
+    table, records = MountTable(), Records()
+    for n in range(60):
+        table.change([Claim(f"/run/mounts/scsi/m{n}", "/dev/sda", Kind.READ_ONLY)], strict=True)
+        records.commit("MappedVirtualDisk", f"path:/run/mounts/scsi/m{n}", {"v": 1, "hash": "a" * 64}, table)
+    rows = ContainerMounts(table, records).rows(FakeContainers())
+    assert all(row["record"]["hash"] for row in rows)
 
 
 def test_deleting_a_container_takes_its_bundle_off_the_scratch_and_then_removes_both(

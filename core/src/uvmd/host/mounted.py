@@ -6,8 +6,9 @@ Nobody asks for it to be taken away: deleting the container does.
 
 from __future__ import annotations
 
+import json
 import logging
-from typing import Any
+from typing import Any, Final
 
 from uvmd.api.resources import Claim, Containers, Kind
 from uvmd.errors import InUse, Refused
@@ -16,6 +17,9 @@ from uvmd.host.table import MountTable
 from uvmd.linux import mounts
 
 log = logging.getLogger(__name__)
+
+#: Below the 64 KiB of an answer, with room for what else is in it.
+MAX_ROWS_BYTES: Final = 60_000
 
 
 class ContainerMounts:
@@ -63,13 +67,37 @@ class ContainerMounts:
             )
 
     def rows(self, containers: Containers) -> list[dict[str, Any]]:
-        """The table for people: with the request that made each entry, and who uses it as its root."""
-        types = self._records.types()
-        return [
-            {
-                **row,
-                "request": types.get(f"path:{row['target']}", ""),
-                "containers": list(containers.using_root(row["target"])),
-            }
-            for row in self.table.rows()
-        ]
+        """The table for people, each entry with all that is known of it.
+
+        ``request`` is the resource type that made it and ``record`` what its handler noted;
+        ``containers`` are those whose root it is. What a host accepts in one answer is
+        bounded: of a very large table the details go first, then rows, whose number the
+        last one tells as ``more``.
+        """
+        found = []
+        recorded = self._records.by_identity()
+        for row in self.table.rows():
+            type_, record = recorded.get(f"path:{row['target']}", ("", {}))
+            users = list(containers.using_root(row["target"]))
+            found.append({**row, "request": type_, "record": record, "containers": users})
+        return _fitting(found)
+
+
+def _fitting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for detail in ("record", "uses", "used_by"):
+        if _size(rows) <= MAX_ROWS_BYTES:
+            return rows
+        rows = [{key: value for key, value in row.items() if key != detail} for row in rows]
+    kept: list[dict[str, Any]] = []
+    left_bytes = MAX_ROWS_BYTES
+    for row in rows:
+        left_bytes -= _size([row])
+        if left_bytes < 0:
+            return [*kept, {"more": len(rows) - len(kept)}]
+        kept.append(row)
+    return rows
+
+
+def _size(rows: list[dict[str, Any]]) -> int:
+    """Bytes of the rows as a text within a text: each quote is escaped."""
+    return len(json.dumps(json.dumps(rows)))

@@ -86,10 +86,11 @@ class Records:
         with self._mutex:
             self._keep(table)
 
-    def types(self) -> dict[str, str]:
-        """Resource types by the identities that are recorded."""
+    def by_identity(self) -> dict[str, tuple[str, Record]]:
+        """Return all there is: by identity the resource type, and a copy of the record."""
         with self._mutex:
-            return {identity: type_ for type_, identity in self._records}
+            text = json.dumps([(identity, type_, one) for (type_, identity), one in self._records.items()])
+        return {identity: (type_, record) for identity, type_, record in json.loads(text)}
 
     def load(self, table: MountTable) -> list[str]:
         """Read what an earlier daemon left, fill the table, and return what it was doing.
