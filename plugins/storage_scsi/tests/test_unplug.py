@@ -107,17 +107,7 @@ def test_a_setting_that_makes_no_sense_stops_the_start(section: dict[str, object
         load_plugins(allow=["storage_scsi"], sections={"storage_scsi": section}).config("storage_scsi")
 
 
-def test_importing_what_is_imported_at_every_start_brings_nothing_heavy(
-    another: Callable[..., Any],
-) -> None:
-    import ast
-    import inspect
-
-    from uvmd_storage_scsi import plugin
-
-    imported = [
-        node.module
-        for node in ast.walk(ast.parse(inspect.getsource(plugin)))
-        if isinstance(node, ast.ImportFrom)
-    ]
+def test_what_is_imported_at_every_start_brings_nothing_heavy() -> None:
+    tree = ast.parse(inspect.getsource(plugin))
+    imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert imported == ["__future__", "collections.abc", "uvmd.api"]
