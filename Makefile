@@ -11,9 +11,9 @@ PYTEST := $(BIN)/python -m pytest
 PYTHON ?= $(shell for python in /usr/bin/python3 python3.13 python3.12 python3.11 python3; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$python"; break; }; done)
 # Our distributions, in the order of their dependencies; the example proves the plugin contract.
-OURS   := core $(patsubst %/setup.cfg,%,$(wildcard plugins/*/setup.cfg tests/example_plugin/setup.cfg))
+OURS   := core $(patsubst %/setup.cfg,%,$(wildcard plugins/*/setup.cfg tests/*_plugin/setup.cfg))
 ROOMS  := core/src/uvmd $(wildcard plugins/*/src)
-UNIT   := $(wildcard tests/unit plugins/*/tests tests/example_plugin/tests)
+UNIT   := $(wildcard tests/unit plugins/*/tests tests/*_plugin/tests)
 TESTS  := $(UNIT) $(wildcard tests/fuzz tests/wire)
 # For one test, say: make unit ARGS='-k frames'
 ARGS   ?=
