@@ -8,11 +8,12 @@ field or the id and never quote a value of the body.
 from __future__ import annotations
 
 import json
+from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
 
-from support.daemon import Daemon
+from support.daemon import Daemon, running
 from support.host import (
     CREATE,
     DELETE,
@@ -279,23 +280,28 @@ def test_the_codes_of_the_table(
         assert set(answer) == {"Result", "ActivityId", "ErrorMessage", "ErrorRecords"}
 
 
-# Their plugins come with later issues; until then the type is unknown.
-@pytest.mark.parametrize(
-    "resource",
-    [
-        "SCSIDevice",
-        "MappedVirtualDisk",
-        "MappedDirectory",
-        "VPMemDevice",
-        "CombinedLayers",
-        "Network",
-        "VPCIDevice",
-    ],
-)
-def test_a_resource_type_without_its_plugin_is_unknown(steady: Connection, resource: str) -> None:
-    answer = steady.ask(MODIFY, modify(resource, "Add", Settings={}))
-    assert code(answer) == "E_FAIL"
-    assert resource in answer["ErrorMessage"]
+#: Resource types of the reference by the plugin that brings them.
+BROUGHT_BY = {
+    "SCSIDevice": "storage_scsi",
+    "MappedVirtualDisk": "storage_scsi",
+    "VPMemDevice": "storage_pmem",
+    "CombinedLayers": "storage_overlay",
+    "MappedDirectory": "plan9",
+    "Network": "network",
+    "VPCIDevice": "vpci",
+}
+
+
+@pytest.mark.parametrize("resource", BROUGHT_BY)
+def test_a_resource_type_is_unknown_without_its_plugin(resource: str) -> None:
+    installed = {entry.name for entry in entry_points(group="uvmd.plugins.v1")}
+    options = {"plugins-deny": BROUGHT_BY[resource]} if BROUGHT_BY[resource] in installed else {}
+    with running(options=options) as daemon:
+        bridge = daemon.connect()
+        answer = bridge.ask(MODIFY, modify(resource, "Add", Settings={}))
+        assert code(answer) == "E_FAIL"
+        assert resource in answer["ErrorMessage"]
+        bridge.close()
 
 
 @row("dumpstacks.any-body")

@@ -60,6 +60,8 @@ def facts(pid: int) -> dict[str, str]:
     wait_until(lambda: (proc / "comm").read_text() == "sleep\n", what="the program runs")
     status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
     found = {f"status {key}": value.strip() for key, value in status.items() if key not in VARYING}
+    # Signals 32 and 33 are the C library's own; a shell's children may inherit them ignored.
+    found["status SigIgn"] = f"{int(found['status SigIgn'], 16) & ~(3 << 31):016x}"
     found["limits"] = (proc / "limits").read_text()
     found["oom_score_adj"] = (proc / "oom_score_adj").read_text()
     found["environ"] = repr(sorted((proc / "environ").read_bytes().split(b"\0")))
