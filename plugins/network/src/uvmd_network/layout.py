@@ -59,6 +59,23 @@ class Layout(NamedTuple):
     rules: tuple[Rule, ...] = ()
     routes: tuple[Route, ...] = ()
 
+    def beside(self, taken: Iterable[Route]) -> Layout:
+        """Return the layout with another table for its rules if routes in its own would clash.
+
+        All further adapters share one table as long as their routes differ, which two
+        default routes of one metric do not.
+        """
+        if not self.rules:
+            return self
+        there = {(route.table, route.destination, route.metric) for route in taken}
+        table = self.rules[0].table
+        while any((table, route.destination, route.metric) in there for route in self.routes):
+            table += 1
+        return self._replace(
+            rules=tuple(rule._replace(table=table) for rule in self.rules),
+            routes=tuple(route._replace(table=table) for route in self.routes),
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON."""
         return {field: [list(one) for one in getattr(self, field)] for field in self._fields}

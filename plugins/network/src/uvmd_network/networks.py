@@ -16,32 +16,33 @@ from uvmd.linux import proc
 from uvmd_network import dhcp
 from uvmd_network.find import wait_for_interface
 from uvmd_network.kernel import Kernel, Linux
-from uvmd_network.layout import Layout, plan_layout
-from uvmd_network.placing import Placer, Report
+from uvmd_network.layout import Layout, Route, plan_layout
+from uvmd_network.placing import Placer
 from uvmd_network.settings import AdapterSettings, adapter_key, list_of, namespace_key
 from uvmd_network.table import Adapter, Namespace, Table
+from uvmd_network.undoing import report_to, unwind
 
 _made: Final[dict[int, Networks]] = {}
 _making: Final = threading.Lock()
 
 
-def networks_of(env: Environment) -> Networks:
-    """Return the one object that belongs to an environment, made on first use."""
+def networks_of(env: Environment, kernel: Kernel | None = None) -> Networks:
+    """Return the one object that belongs to an environment, made on first use; ``kernel`` is for tests."""
     with _making:
         # By the state: it is one a distribution, and what is kept is kept there. The
         # object holds the environment, so the number stays that of this state.
         made = _made.get(id(env.state))
         if made is None:
-            made = _made[id(env.state)] = Networks(env)
+            made = _made[id(env.state)] = Networks(env, kernel or Linux())
         return made
 
 
 class Networks:
     """See the module. Called from several threads."""
 
-    def __init__(self, env: Environment, kernel: Kernel | None = None) -> None:
+    def __init__(self, env: Environment, kernel: Kernel) -> None:
         self._env = env
-        self._kernel = kernel or Linux()
+        self._kernel = kernel
         self._placer = Placer(self._kernel, gateway_address=env.config.gateway_outside_subnet == "address")
         self.table = Table(env.state)
 
@@ -85,7 +86,7 @@ class Networks:
                     self._put(known, adapter, "", inner)
                 self.table.save()
             except BaseException:
-                self._unwind(inner, undo)
+                unwind(undo, inner.close, self.table.save)
                 raise
             undo.callback(self._detach_whole, known.key)
 
@@ -153,55 +154,48 @@ class Networks:
                 self._put(namespace, adapter, interface, inner)
             self.table.save()
         except BaseException:
-            self._unwind(inner, undo)
+            unwind(undo, inner.close, self.table.save)
             raise
         undo.callback(self._withdraw, namespace.key, adapter)
-
-    def _unwind(self, inner: Undo, undo: Undo) -> None:
-        """Undo what was done under the lock that is still held; what fails is the outer undo's news."""
-        inner.callback(self.table.save)
-        try:
-            inner.close()
-        except Exception as failure:
-            self._report_to(undo)(str(failure))
-
-    @staticmethod
-    def _report_to(undo: Undo) -> Report:
-        """What tells of a failed inner undo: a step of the outer one that fails with its words."""
-
-        def report(failure: str) -> None:
-            def step() -> None:
-                raise Failed(failure)
-
-            undo.callback(step, step="inner undo")
-
-        return report
 
     def _put(self, namespace: Namespace, adapter: Adapter, interface: str, undo: Undo) -> None:
         if adapter.placed:
             return
         where = self._where(namespace)
-        report = self._report_to(undo)
+        report = report_to(undo)
         if adapter.layout is not None:
             self._placer.take(adapter, where, report)  # a daemon died in the middle of it
-        settings, platform = adapter.settings, self._env.platform
+        settings, mtu = adapter.settings, adapter.mtu
         deadline = time.monotonic() + self._env.config.adapter_timeout_s
-        adapter.home_name = interface or wait_for_interface(platform, settings, deadline)
-        first = namespace.adapters.index(adapter) == 0
-        low_metric = not first if settings.policy_routing else settings.low_metric
-        adapter.layout = plan_layout(settings.addresses, settings.routes, low_metric=low_metric)
+        adapter.home_name = interface or wait_for_interface(self._env.platform, settings, deadline)
+        low_metric = settings.low_metric
+        if settings.policy_routing:
+            low_metric = namespace.adapters.index(adapter) > 0
+        taken = self._routes_beside(namespace)
+        planned = plan_layout(settings.addresses, settings.routes, low_metric=low_metric)
+        adapter.layout = planned.beside(taken)
 
         def lease(name: str) -> Layout:
-            return dhcp.lease(self._env, name, where, low_metric=low_metric)
+            return dhcp.lease(self._env, name, where, low_metric=low_metric).beside(taken)
 
         try:
             wanted = None if settings.addresses else lease
             self._placer.put(adapter, where, report, wanted, self.table.save)
         except BaseException:
-            adapter.layout = None
+            adapter.forget_place(mtu)
             raise
         adapter.placed = True
         undo.callback(self._take, namespace, adapter, undo, step=f"take {adapter.name} back")
+
+    def _routes_beside(self, namespace: Namespace) -> list[Route]:
+        """The routes of the other adapters in the same place."""
+        found: list[Route] = []
+        for one in self.table.all():
+            if one is namespace or (one.host and namespace.host):
+                found += [
+                    route for adapter in list(one.adapters) for route in (adapter.layout or Layout()).routes
+                ]
+        return found
 
     def _take(self, namespace: Namespace, adapter: Adapter, undo: Undo) -> None:
         if adapter.layout is None:
@@ -209,10 +203,11 @@ class Networks:
         try:
             where = self._where(namespace)
         except ProcessLookupError:
-            pass  # the kernel took it back when the last process of the pod ended
-        else:
-            self._placer.take(adapter, where, self._report_to(undo))
-        adapter.layout, adapter.placed = None, False
+            # The kernel takes it back when the last process of the pod ends; with its MTU.
+            adapter.forget_place(adapter.mtu)
+            return
+        self._placer.take(adapter, where, report_to(undo))
+        adapter.forget_place(0)
 
     def _where(self, namespace: Namespace) -> int | None:
         """A descriptor of the pod's network namespace; None for the VM's own.
@@ -259,7 +254,7 @@ class Networks:
                 self._take(namespace, adapter, undo)
             except UvmdError as error:
                 failures.append(str(error))
-                adapter.layout, adapter.placed = None, False
+                adapter.forget_place(adapter.mtu)
         self._leave(namespace)
         self.table.save()
         if failures:

@@ -117,13 +117,13 @@ class Placer:
                         if unless((errno.ENOENT,), inside.remove_rule, rule):
                             undo.callback(inside.add_rule, rule)
                 link = self._link_or_none(inside, adapter.name)
-                if link is None:
-                    return
-                if where is None:
+                home = inside if where is None else held.enter_context(closing(self._links(None)))
+                if where is None and link is not None:
                     self._empty(inside, link, layout, adapter.mtu, undo)
+                elif link is not None:
+                    self._move_out(inside, link, home, adapter, undo)
                 else:
-                    home = held.enter_context(closing(self._links(None)))
-                    self._move_out(inside, link, home, adapter)
+                    self._restore_mtu(home, adapter)
 
     # Putting
 
@@ -237,19 +237,26 @@ class Placer:
 
     # Taking
 
-    def _move_out(self, inside: Links, link: Link, home: Links, adapter: Adapter) -> None:
-        """Addresses and routes go with the move."""
+    def _move_out(self, inside: Links, link: Link, home: Links, adapter: Adapter, undo: Undo) -> None:
+        """Addresses and routes go with the move, which is last: nothing else has to be undone after it."""
         name = self._free(adapter.home_name or link.name, home)
+        if link.mtu != adapter.mtu:
+            with telling(f"set MTU {adapter.mtu} on {link.name}"):
+                inside.configure(link.number, mtu=adapter.mtu)
+            undo.callback(lambda: inside.configure(link.number, mtu=link.mtu), step=f"MTU of {link.name}")
         own = self._kernel.hold_own()
         try:
             with telling(f"move {link.name} back to the VM"):
                 inside.move(link.number, own, name)
         finally:
             self._kernel.release(own)
-        back = self._link(home, name)
-        if adapter.mtu and back.mtu != adapter.mtu:
-            with telling(f"set MTU {adapter.mtu} on {name}"):
-                home.configure(back.number, mtu=adapter.mtu)
+
+    def _restore_mtu(self, home: Links, adapter: Adapter) -> None:
+        """Give back what the overhead took from an adapter that came to the VM by other ways."""
+        link = self._link_or_none(home, adapter.home_name)
+        if link is not None and link.mtu == adapter.mtu - adapter.settings.encap_overhead != adapter.mtu:
+            with telling(f"set MTU {adapter.mtu} on {link.name}"):
+                home.configure(link.number, mtu=adapter.mtu)
 
     def _empty(self, inside: Links, link: Link, layout: Layout, mtu: int, undo: Undo) -> None:
         """Take everything off an interface that stays where it is."""

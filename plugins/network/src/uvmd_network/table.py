@@ -35,6 +35,10 @@ class Adapter:
     layout: Layout | None = None
     placed: bool = False
 
+    def forget_place(self, mtu: int) -> None:
+        """It is with the VM, with the MTU of before any overhead if that is 0."""
+        self.name, self.home_name, self.mtu, self.layout, self.placed = "", "", mtu, None, False
+
     def as_json(self) -> dict[str, Any]:
         return {
             "key": self.key,
@@ -140,12 +144,16 @@ class Table:
         with self._mutex:
             return self._namespaces.get(key)
 
+    def all(self) -> list[Namespace]:
+        """Return all namespaces."""
+        with self._mutex:
+            return list(self._namespaces.values())
+
     def holder_of(self, adapter: str) -> Namespace | None:
         """Return the namespace that has the adapter."""
-        with self._mutex:
-            for namespace in self._namespaces.values():
-                if any(one.key == adapter for one in namespace.adapters):
-                    return namespace
+        for namespace in self.all():
+            if any(one.key == adapter for one in list(namespace.adapters)):
+                return namespace
         return None
 
     @contextmanager
