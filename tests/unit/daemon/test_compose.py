@@ -38,5 +38,33 @@ def test_a_plugin_that_relies_on_what_is_not_served_refuses_the_start(hook: str)
         compose._refuse_unserved(cast(Plugins, Declaring(hook)))
 
 
+class Providing:
+    """Plugins with network providers of these names."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def factories(self, hook: str) -> dict[str, object]:
+        assert hook == "container_network"
+        return {name: lambda name=name: name for name in self._names}
+
+
+@pytest.mark.parametrize(
+    ("loaded", "wanted", "chosen"),
+    [((), "", None), (("a",), "", "a"), (("a", "b"), "b", "b"), (("a",), "a", "a")],
+)
+def test_the_network_is_the_one_provider_or_the_wanted_one(
+    loaded: tuple[str, ...], wanted: str, chosen: str | None
+) -> None:
+    made = compose._network(cast(Plugins, Providing(*loaded)), wanted)
+    assert made._provider() == chosen
+
+
+@pytest.mark.parametrize(("loaded", "wanted"), [((), "a"), (("a", "b"), ""), (("a", "b"), "c")])
+def test_a_network_that_is_not_clear_refuses_the_start(loaded: tuple[str, ...], wanted: str) -> None:
+    with pytest.raises(ConfigError, match=r"network\.provider"):
+        compose._network(cast(Plugins, Providing(*loaded)), wanted)
+
+
 def test_hooks_that_are_served_refuse_nothing() -> None:
     compose._refuse_unserved(cast(Plugins, Declaring("enforcers")))

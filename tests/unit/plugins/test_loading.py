@@ -120,7 +120,7 @@ def test_a_type_that_may_not_be_declared_stops_the_start(site: Site, declared: s
         (named("host_data_sources", '"sev", "HERE:a"'), "the host data source sev"),
         (named("services", '"metrics", "HERE:a"'), "the service metrics"),
         (named("cli_commands", '"top", "HERE:a"'), "the command top"),
-        (named("container_network", '"net", "HERE:a"'), "the network of containers, and there is one"),
+        (named("container_network", '"net", "HERE:a"'), "the network provider net"),
     ],
 )
 def test_what_two_plugins_claim_stops_the_start_and_names_both(site: Site, code: str, what: str) -> None:
@@ -133,11 +133,10 @@ def test_what_two_plugins_claim_stops_the_start_and_names_both(site: Site, code:
     assert site.load(deny=["second"]).count == 1
 
 
-def test_two_network_providers_of_different_names_are_one_too_many(site: Site) -> None:
+def test_two_network_providers_of_different_names_are_the_operators_to_choose_from(site: Site) -> None:
     site.install("first", named("container_network", '"one", "HERE:a"'))
     site.install("second", named("container_network", '"two", "HERE:a"'))
-    with pytest.raises(ConfigError, match="there is one provider"):
-        site.load()
+    assert site.load().names("container_network") == ("one", "two")
 
 
 def test_a_plugin_that_claims_a_name_twice_is_named_once(site: Site) -> None:

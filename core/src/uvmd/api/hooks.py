@@ -75,7 +75,7 @@ def container_shapers() -> Iterable[Named]:
 def container_network() -> Iterable[Named]:
     """Return the network provider: called with the environment, an :class:`uvmd.api.NetworkProvider`.
 
-    There is one in a VM; a second one loaded stops the start.
+    There is one in a VM: where several are loaded the configuration names it.
     """
     return ()
 

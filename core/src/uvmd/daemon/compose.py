@@ -61,7 +61,7 @@ class Daemon:
             self.gate,
             lock,
             Shapers(self.plugins.factories("container_shapers")),
-            _network(self.plugins),
+            _network(self.plugins, config.network.provider),
             ContainerMounts(table, records),
         )
         try:
@@ -156,10 +156,18 @@ def _refuse_unserved(plugins: plugin_manager.Plugins) -> None:
             raise ConfigError(f"a plugin declares {name} under {hook}, which this version does not serve yet")
 
 
-def _network(plugins: plugin_manager.Plugins) -> Network:
-    """Return the network of the one provider that is loaded, or one that knows no namespace."""
+def _network(plugins: plugin_manager.Plugins, wanted: str) -> Network:
+    """Return the network of the one provider, or one that knows no namespace.
+
+    Raises:
+        ConfigError: the wanted one is not there, or none of several is wanted.
+    """
     makers = plugins.factories("container_network")
-    return Network(next(iter(makers.values()), None))
+    if wanted and wanted not in makers:
+        raise ConfigError(f"network.provider: no plugin that is loaded provides {wanted!r:.64}")
+    if len(makers) > 1 and not wanted:
+        raise ConfigError(f"network.provider must name one of {', '.join(sorted(makers))}")
+    return Network(makers[wanted] if wanted else next(iter(makers.values()), None))
 
 
 def _host_settings(config: Config, confidential: bool) -> HostSettings:

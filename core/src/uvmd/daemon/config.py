@@ -105,6 +105,13 @@ class Plugins:
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """Who sets the containers' networks up."""
+
+    provider: str = _option("", "name of the provider, needed where several plugins have one")
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Which enforcers a host may pick."""
 
@@ -126,6 +133,7 @@ class Config:
     bridge: Bridge = field(default_factory=Bridge)
     stdio: Stdio = field(default_factory=Stdio)
     plugins: Plugins = field(default_factory=Plugins)
+    network: Network = field(default_factory=Network)
     policy: Policy = field(default_factory=Policy)
     plugin: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from uvmd.api.containers import ContainerEvent
 from uvmd.errors import Failed, Refused
 from uvmd.host import power, recovery
-from uvmd.host.containers import Container, State
+from uvmd.host.containers import Container
 from uvmd.host.context import Context
 from uvmd.host.exits import Exits
 from uvmd.host.journal import Journal
@@ -43,20 +43,13 @@ from uvmd.host.processes import Done
 from uvmd.host.registry import Registry
 from uvmd.host.requests import NULL_ID, ContainerExit, ExecuteRequest
 from uvmd.host.shapers import Shapers
-from uvmd.host.table import clean
 from uvmd.host.timers import Timers
+from uvmd.host.view import ContainerView
 from uvmd.linux import cgroup_setup, proc
 from uvmd.linux.cgroups import Cgroups
 from uvmd.oci.runtime import OciRuntime
 
 log = logging.getLogger(__name__)
-
-_STATUS = {
-    State.CREATING: "creating",
-    State.CREATED: "created",
-    State.RUNNING: "running",
-    State.TERMINATED: "stopped",
-}
 
 
 class Modify(Protocol):
@@ -65,24 +58,6 @@ class Modify(Protocol):
     def modify(
         self, container_id: str, request_type: str, resource_type: str, settings: Any, has_settings: bool
     ) -> None: ...
-
-
-class ContainerView:
-    """The containers as resource handlers see them (``api.resources.Containers``)."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-
-    def status(self, container_id: str) -> str | None:
-        """Return ``creating``, ``created``, ``running`` or ``stopped``; None for an unknown id."""
-        container = self._registry.find(container_id)
-        return None if container is None else _STATUS[container.state]
-
-    def using_root(self, path: str) -> Sequence[str]:
-        """Return the ids of created and running containers whose root is this path."""
-        alive = (State.CREATED, State.RUNNING)
-        wanted = clean(path)
-        return [c.id for c in self._registry.containers() if c.state in alive and clean(c.root) == wanted]
 
 
 class Host:

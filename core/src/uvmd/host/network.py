@@ -6,16 +6,25 @@ containers without an id would share (spec containers.md 16.9).
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from uvmd.api.containers import NetworkProvider
 from uvmd.api.transaction import Undo
 from uvmd.errors import Failed, NamespaceNotFound, UvmdError
 from uvmd.oci.role import Role
 
-log = logging.getLogger(__name__)
+
+@contextmanager
+def _failing(namespace: str, doing: str) -> Iterator[None]:
+    """Turn whatever a provider raises into an error of the tree."""
+    try:
+        yield
+    except UvmdError:
+        raise
+    except Exception as error:
+        raise Failed(f"network {namespace:.64}: {doing}: {error}") from error
 
 
 class Network:
@@ -33,16 +42,16 @@ class Network:
             NamespaceNotFound: unknown, and the specification does not say to go without.
         """
         if role.namespace and not role.lenient_network:
-            provider = self._provider()
-            if provider is None or not provider.exists(role.namespace):
+            if not self._exists(role.namespace):
                 raise NamespaceNotFound(f"network namespace {role.namespace:.64} is not known")
 
     def dns(self, role: Role) -> tuple[Sequence[str], Sequence[str]]:
         """Return the servers and searches of the container's namespace."""
         provider = self._provider() if role.namespace else None
-        if provider is None or not provider.exists(role.namespace):
+        if provider is None or not self._exists(role.namespace):
             return (), ()
-        return provider.dns(role.namespace)
+        with _failing(role.namespace, "dns"):
+            return provider.dns(role.namespace)
 
     def attach(self, role: Role, pid: int, undo: Undo) -> None:
         """Give the adapters of the namespace to the container; in the VM's network, set them up there.
@@ -53,13 +62,11 @@ class Network:
         provider = self._provider() if role.namespace else None
         if provider is None:
             return
-        try:
+        with _failing(role.namespace, "attach"):
             if role.host_network:
                 provider.attach_host(role.namespace, undo)
             else:
                 provider.attach(role.namespace, pid, undo)
-        except OSError as error:
-            raise Failed(f"network {role.namespace:.64}: {error.filename or ''} {error.strerror}") from error
 
     def detach(self, namespace: str) -> None:
         """Forget the pod in its namespace: its process is gone.
@@ -70,12 +77,15 @@ class Network:
         provider = self._provider() if namespace else None
         if provider is None:
             return
-        try:
+        with _failing(namespace, "detach"):
             provider.detach(namespace)
-        except UvmdError:
-            raise
-        except Exception as error:
-            raise Failed(f"network {namespace:.64}: detach: {error}") from error
+
+    def _exists(self, namespace: str) -> bool:
+        provider = self._provider()
+        if provider is None:
+            return False
+        with _failing(namespace, "look up"):
+            return provider.exists(namespace)
 
     def _provider(self) -> NetworkProvider | None:
         if self._make is None:

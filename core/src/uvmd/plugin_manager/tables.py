@@ -58,9 +58,6 @@ def _enter(table: dict[str, Owned], hook: str, plugin: Installed, entry: Named) 
     what = NAMED[hook]
     if entry.name in TAKEN.get(hook, ()):
         raise ConfigError(f"{plugin.label} declares the {what} {entry.name}, which is core's own")
-    if hook == "container_network" and table:
-        other = next(iter(table.values()))
-        _twice(other.plugin, plugin, "the network of containers, and there is one provider")
     if entry.name in table:
         _twice(table[entry.name].plugin, plugin, f"the {what} {entry.name}")
     table[entry.name] = Owned(plugin, entry)

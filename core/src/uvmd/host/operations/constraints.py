@@ -1,11 +1,14 @@
-"""Change the limits of a container (spec containers.md 13)."""
+"""Change the limits of a container, and with a sandbox's those of its pod (spec containers.md 13, 16.37)."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from uvmd.errors import Failed
+from uvmd.host.containers import Container
 from uvmd.host.context import Context
+from uvmd.linux import cgroup_limits
 
 
 def update(ctx: Context, container_id: str, resources: dict[str, Any]) -> None:
@@ -16,6 +19,38 @@ def update(ctx: Context, container_id: str, resources: dict[str, Any]) -> None:
     Raises:
         ContainerNotFound, InvalidState: the container.
         RuntimeFailed, or what the runtime's failure means.
+        Refused, Failed: what the pod cannot have; its limits are as before.
     """
     container = ctx.registry.get(container_id)
+    if container.is_sandbox:
+        _update_pod(ctx, container, resources)
+    else:
+        _update_container(ctx, container, resources)
+
+
+def _update_container(ctx: Context, container: Container, resources: dict[str, Any]) -> None:
     ctx.runtime.update(container.id, json.dumps(resources, separators=(",", ":")).encode())
+
+
+def _update_pod(ctx: Context, container: Container, resources: dict[str, Any]) -> None:
+    """Change the pod's limits and the sandbox's. What grows, grows from the outside.
+
+    On version 1 no group may have more than the one above it, so the pod's come first; where
+    the kernel refuses that, because they shrink below the sandbox's, they come last.
+    """
+    group = ctx.pod_cgroup(container.role.pod_id)
+    wanted = cgroup_limits.limits(resources, ctx.cgroups.version)
+    try:
+        before = cgroup_limits.write(ctx.cgroups, group, wanted)
+    except OSError:
+        _update_container(ctx, container, resources)
+        try:
+            cgroup_limits.write(ctx.cgroups, group, wanted)
+        except OSError as error:
+            raise Failed(f"limits of {group}: {error.filename}: {error.strerror}") from error
+        return
+    try:
+        _update_container(ctx, container, resources)
+    except BaseException:
+        cgroup_limits.restore(ctx.cgroups, group, before)
+        raise
