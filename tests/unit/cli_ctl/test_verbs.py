@@ -83,7 +83,7 @@ def test_stats_of_an_empty_vm_say_so(invoke: Invoke, daemon: FakeDaemon) -> None
 
 def test_mounts_are_a_table(invoke: Invoke, daemon: FakeDaemon) -> None:
     serve(daemon)
-    assert "/run/mounts/1  scsi 0:1  read-only  no            2  -" in invoke("mounts").stdout
+    assert "/run/mounts/1  scsi 0:1  read-only  no            2  -        -" in invoke("mounts").stdout
 
 
 def test_stats_show_all_containers_with_units(invoke: Invoke, daemon: FakeDaemon) -> None:

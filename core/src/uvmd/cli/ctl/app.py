@@ -32,11 +32,16 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Looking": {
         "ps": ("ps", "List containers."),
-        "mounts": ("ps", "List what is mounted for containers."),
+        "mounts": ("storage_mounts", "List what requests have mounted."),
         "stats": ("stats", "Show what containers use."),
         "events": ("events", "Print notifications as they come."),
         "stacks": ("stacks", "Show what the daemon's threads are doing."),
         "ping": ("ping", "Measure round trips to the daemon."),
+    },
+    "Devices": {
+        "attach": ("storage", "Mount a disk, persistent memory or a shared directory."),
+        "layers": ("storage", "Put a container's root together from layers."),
+        "detach": ("storage_detach", "Unmount what attach or layers has mounted."),
     },
     "The VM and the wire": {
         "modify": ("modify", "Add, remove or update devices and settings."),

@@ -1,15 +1,14 @@
-"""``uvmctl ps`` and ``uvmctl mounts``."""
+"""``uvmctl ps``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
 from uvmd.cli.ctl.settings import Settings, common, note, pass_settings
 from uvmd.cli.ctl.tables import age, table
-from uvmd.client.status import ContainerStatus, ProcessStatus, mount_table, vm_status
+from uvmd.client.status import ContainerStatus, ProcessStatus, vm_status
 
 
 @click.command("ps")
@@ -62,39 +61,3 @@ def render(containers: Sequence[ContainerStatus], processes: Sequence[ProcessSta
         ]
         parts.append(table(("PID IN VM", "EXIT", "TERMINAL"), found, right=("PID IN VM", "EXIT")))
     return "\n\n".join(parts)
-
-
-@click.command("mounts")
-@common()
-@pass_settings
-def mounts_verb(settings: Settings) -> None:
-    """List what requests have mounted in the VM.
-
-    USES counts what rests on a mount: an overlay on its layers, a container on its disk.
-    A mount that is used cannot be removed.
-
-    \b
-      uvmctl mounts
-      uvmctl mounts --json | jq -r '.[].target'
-    """
-    with settings.connect() as client:
-        rows = mount_table(client)
-    settings.show(rows, lambda: render_mounts(rows))
-
-
-def render_mounts(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the mount table as a table."""
-    if not rows:
-        return "no mounts"
-    cells = [
-        (
-            row.get("target"),
-            row.get("source"),
-            row.get("kind"),
-            "yes" if row.get("encrypted") else "no",
-            row.get("use_count", 0),
-            row.get("owner_container"),
-        )
-        for row in rows
-    ]
-    return table(("TARGET", "SOURCE", "KIND", "ENCRYPTED", "USES", "CONTAINER"), cells, right=("USES",))
