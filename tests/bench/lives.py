@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import time
 from collections.abc import Generator
@@ -76,9 +77,15 @@ def many_lives(bridge: Connection, count: int, at_once: int) -> float:
 
 
 def config_of(daemon: Daemon, bridge: Connection) -> dict[str, Any]:
-    """The config.json that uvmd gives to the runtime."""
+    """The config.json that uvmd gives to the runtime; files of the bundle are kept for the bare one."""
     with created(bridge, *TRUE) as container:
-        return json.loads((daemon.host.bundle(container.id) / "config.json").read_text())
+        bundle = daemon.host.bundle(container.id)
+        config: dict[str, Any] = json.loads((bundle / "config.json").read_text())
+        for mount in config["mounts"]:
+            source = Path(mount.get("source", ""))
+            if bundle in source.parents:
+                mount["source"] = str(shutil.copy2(source, daemon.folder))
+    return config
 
 
 def life_against_bare(daemon: Daemon, bridge: Connection, runtime: str, count: int) -> Figure:

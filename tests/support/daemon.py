@@ -199,7 +199,14 @@ class Daemon:
         self.host.close()
         self.last_log = self.log_text()
         self._remove_containers()
+        self._unmount_all()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _unmount_all(self) -> None:
+        """After a failure: what a daemon mounted in its folder would keep the folder alive."""
+        points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for point in reversed([point for point in points if point.startswith(f"{self.folder}/")]):
+            subprocess.run(["umount", "-l", point], check=False, capture_output=True)
 
     def _remove_containers(self) -> None:
         """After a failure: kill what still runs in our cgroups, and remove those."""
