@@ -49,6 +49,15 @@ class Distribution:
     def source(self) -> Path:
         return self.folder / "src"
 
+    @property
+    def entry_points(self) -> str:
+        """Its entry points as an installation has them, in entry_points.txt."""
+        lines = []
+        if self._parser.has_section("options.entry_points"):
+            for group, text in self._parser["options.entry_points"].items():
+                lines += [f"[{group}]", *(line.strip() for line in text.splitlines() if line.strip())]
+        return "".join(f"{line}\n" for line in lines)
+
 
 def find_distributions(repository: Path) -> list[Distribution]:
     """Return core and every plugin of the repository, core first."""

@@ -1,0 +1,74 @@
+"""The code under test as a disk: our distributions as pip would leave them, and a root file system.
+
+It is hot-added to a restored guest and mounted where the image's environment looks for it, so
+neither the image nor its snapshot depends on the code.
+"""
+
+from __future__ import annotations
+
+import compileall
+import os
+import py_compile
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from guest.harness import image
+from support import rootfs
+
+#: Where the disk is mounted in the guest, and the root file system for containers on it.
+MOUNT = "/opt/uvmd/code"
+ROOTFS = Path(f"{MOUNT}/rootfs")
+#: Plugins (by folder) that are not put on the disk: one that is half built must not stop
+#: the work on the others.
+WITHOUT = "UVMD_GUEST_WITHOUT"
+_SKIPPED = ("__pycache__", ".egg-info", ".pyc")
+
+
+@cache
+def disk() -> Path:
+    """The disk for the source tree as it is now; made once for each content."""
+    image.recipe()
+    from guestimage import wheels
+    from guestimage.tools import digest, remove
+
+    left_out = os.environ.get(WITHOUT, "").split(",")
+    distributions = [one for one in wheels.find_distributions(image.ROOT) if one.folder.name not in left_out]
+    parts = [part for one in distributions for part in (one.folder / "setup.cfg", one.source)]
+    recipe = (Path(__file__), Path(rootfs.__file__), Path(shutil.which("busybox") or ""))
+    target = image.FOLDER / f"code-{digest([*parts, *recipe], skip=_SKIPPED)}.erofs"
+    if target.exists():
+        return target
+    room = target.with_suffix(f".{os.getpid()}")
+    remove(room)
+    room.mkdir(parents=True)
+    try:
+        for one in distributions:
+            _lay_out(one, room)
+        # Valid whatever the file's time: the disk has one time for all.
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        compileall.compile_dir(room, quiet=1, invalidation_mode=mode)
+        rootfs.build(room / "rootfs")
+        made = room.with_suffix(".made")
+        subprocess.run(["mkfs.erofs", "--quiet", "-T0", made, room], check=True, stdin=subprocess.DEVNULL)
+        made.rename(target)
+    finally:
+        remove(room)
+    for old in image.FOLDER.glob("code-*.erofs"):
+        if old != target:
+            old.unlink()
+    return target
+
+
+def _lay_out(distribution: object, room: Path) -> None:
+    """Copy a distribution's packages, with the metadata by which it is found as installed."""
+    from guestimage.wheels import Distribution
+
+    assert isinstance(distribution, Distribution)
+    ignore = shutil.ignore_patterns(*(f"*{name}" for name in _SKIPPED))
+    shutil.copytree(distribution.source, room, ignore=ignore, dirs_exist_ok=True)
+    info = room / f"{distribution.name.replace('-', '_')}-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution.name}\nVersion: 0\n")
+    (info / "entry_points.txt").write_text(distribution.entry_points)

@@ -1,0 +1,158 @@
+"""Saved guests. Two for each profile: booted (depends on the image only), and ready.
+
+``booted``  kernel, systemd, helper and mirror are up: ten seconds of boot, once an image
+``ready``   the code under test is mounted and uvmd runs as its service, has answered a
+            Negotiate and run a container: what a test starts from, in a second
+
+Both are files of this machine and of this QEMU: the key says so. They are never taken to
+another machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from guest.harness import code, image
+from guest.harness.accelerator import find_accelerator
+from guest.harness.errors import GuestHung
+from guest.harness.guest import Guest
+from guest.harness.machine import short_folder
+from guest.harness.profiles import QEMU, Files, Profile, command_line
+
+BOOT_S = 90
+TARGET = "testbed.target"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A saved guest: its memory, the state of its devices, and what it was made with."""
+
+    folder: Path
+    profile: Profile
+    code: Path | None
+
+    @property
+    def exists(self) -> bool:
+        return (self.folder / "state").exists()
+
+    def restore(self, *, shared_copy: Path | None = None) -> Guest:
+        """Return a running guest. With ``shared_copy`` its memory is a file to be saved again."""
+        ram = self.folder / "ram"
+        if shared_copy is not None:
+            subprocess.run(["cp", "--sparse=always", "--reflink=auto", ram, shared_copy], check=True)
+            ram = shared_copy
+        files = _files(ram, shared=shared_copy is not None, code_disk=self.code)
+        guest = Guest(self.profile, files, accelerator(), TARGET, incoming=True)
+        try:
+            guest.machine.restore(self.folder / "state")
+            guest.wake()
+        except BaseException:
+            guest.close()
+            raise
+        return guest
+
+
+def accelerator() -> str:
+    return find_accelerator(image.base().kernel)
+
+
+def _files(ram: Path, *, shared: bool, code_disk: Path | None = None) -> Files:
+    base = image.base()
+    folder = short_folder()
+    (folder / "tests.cpio").write_bytes(image.tests_archive())
+    archives = (base.initramfs, folder / "tests.cpio")
+    return Files(folder, base.kernel, archives, base.root, ram, shared, code_disk)
+
+
+@cache
+def _machine_key() -> str:
+    """What a saved guest depends on beside its image."""
+    from guestimage.tools import digest
+
+    version = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
+    flags = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model", "flags"))
+    ]
+    return digest([version, *sorted(set(flags)), image.base().folder.name, image.tests_archive()])
+
+
+def _key(profile: Profile, *parts: str) -> str:
+    from guestimage.tools import digest
+
+    dummy = Files(Path("/"), Path("/"), (), Path("/"), Path("/"), shared=True)
+    words = command_line(profile, dummy, accelerator(), TARGET)
+    return digest([_machine_key(), *words, *parts])
+
+
+def booted(profile: Profile) -> Snapshot:
+    """The guest right after its boot, made when it is missing."""
+    snapshot = Snapshot(image.FOLDER / f"booted-{profile.name}-{_key(profile)}", profile, None)
+    if not snapshot.exists:
+        _save(snapshot, f"booted-{profile.name}", lambda ram: boot(profile, ram))
+    return snapshot
+
+
+def ready(profile: Profile) -> Snapshot:
+    """The guest with the code under test and uvmd running, made when it is missing."""
+    disk = code.disk()
+    mine = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("*.py")))
+    snapshot = Snapshot(
+        image.FOLDER / f"ready-{profile.name}-{_key(profile, disk.name, mine)}", profile, disk
+    )
+    if not snapshot.exists:
+        before = booted(profile)
+        _save(snapshot, f"ready-{profile.name}", lambda ram: _start(before.restore(shared_copy=ram), disk))
+    return snapshot
+
+
+def boot(profile: Profile, ram: Path) -> Guest:
+    """Boot the base image up to the helper's first answer; a boot that hangs is tried once more."""
+    for attempt in (1, 2):
+        guest = Guest(profile, _files(ram, shared=True), accelerator(), TARGET)
+        try:
+            guest.wake(BOOT_S)
+            return guest
+        except GuestHung:
+            guest.close()
+            if attempt == 2:
+                raise
+        except BaseException:
+            guest.close()
+            raise
+    raise AssertionError("not reached")
+
+
+def _start(guest: Guest, disk: Path) -> Guest:
+    """Mount the code and let uvmd warm up: a container has run, so every program is in memory."""
+    try:
+        guest.add_code(disk)
+        guest.daemon.start()
+        guest.warm_up()
+    except BaseException:
+        guest.close()
+        raise
+    return guest
+
+
+def _save(snapshot: Snapshot, layer: str, make: Callable[[Path], Guest]) -> None:
+    room = snapshot.folder.with_name(f"{layer}.{os.getpid()}")
+    shutil.rmtree(room, ignore_errors=True)
+    room.mkdir(parents=True)
+    try:
+        guest = make(room / "ram")
+        try:
+            guest.settle()
+            guest.machine.save(room / "state")
+        finally:
+            guest.close()
+        for old in image.FOLDER.glob(f"{layer}-*"):
+            shutil.rmtree(old)
+        room.rename(snapshot.folder)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
