@@ -38,6 +38,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "stacks": ("stacks", "Show what the daemon's threads are doing."),
         "ping": ("ping", "Measure round trips to the daemon."),
     },
+    "Images": {
+        "image": ("image", "Make, look at and check layer images; needs no daemon."),
+    },
     "Devices": {
         "attach": ("storage", "Mount a disk, persistent memory or a shared directory."),
         "layers": ("storage", "Put a container's root together from layers."),
