@@ -10,6 +10,7 @@ from typing import Any
 
 from support import specs
 from support.containers import Container, new_id, shell
+from support.daemon import command_line, wait_until
 from support.host import Connection, Process
 
 TYPE = "io.kubernetes.cri.container-type"
@@ -114,7 +115,11 @@ def start_sandbox(bridge: Connection, *args: str, pod_id: str = "", **of_spec: A
     pod_id = pod_id or new_id()
     bridge.create(pod_id, sandbox_spec(pod_id, *args, **of_spec))
     bridge.start(pod_id)
-    return Pod(bridge, pod_id, bridge.execute(pod_id))
+    made = Pod(bridge, pod_id, bridge.execute(pod_id))
+    # Until its exec the runtime's own command line is seen, which is no leak and looks like one.
+    wanted = list(args or PAUSE)
+    wait_until(lambda: command_line(made.sandbox.pid) == wanted, what="the sandbox's command")
+    return made
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from uvmd.api.containers import ContainerEvent
 from uvmd.errors import Failed, Refused
-from uvmd.host import power, recovery
+from uvmd.host import memory_events, power, recovery
 from uvmd.host.containers import Container
 from uvmd.host.context import Context
 from uvmd.host.exits import Exits
@@ -47,6 +47,7 @@ from uvmd.host.timers import Timers
 from uvmd.host.view import ContainerView
 from uvmd.linux import cgroup_setup, proc
 from uvmd.linux.cgroups import Cgroups
+from uvmd.linux.notices import Notices
 from uvmd.oci.runtime import OciRuntime
 
 log = logging.getLogger(__name__)
@@ -172,6 +173,18 @@ class Host:
             listener(ContainerEvent(kind, container.id, pod_id, time.time(), pid, status))
 
         self._context.registry.watch(tell)
+
+    def on_out_of_memory(self, notices: Notices, listener: memory_events.Listener) -> None:
+        """Have ``listener`` called when the kernel kills in a container for lack of memory.
+
+        For the containers that are there and all that come. On a thread that must not be held up.
+        """
+        memory_events.follow(self._context.registry, self._context.cgroups, notices, listener)
+
+    @property
+    def cgroups(self) -> Cgroups:
+        """The machine's cgroup hierarchies."""
+        return self._context.cgroups
 
     # Requests
 

@@ -26,6 +26,7 @@ from uvmd.oci.shape import (
     namespaces,
     narrow,
     network_files,
+    propagation,
     rlimits,
     security_context,
     shm,
@@ -137,6 +138,7 @@ def _shape(container: Container, document: Spec, accounts: Accounts | None) -> t
     spec, needed, kind = document, Sources(), container.role.kind
     if kind is Kind.WORKLOAD:
         spec, needed = sources.apply_schemes(spec, container.sandbox_root)
+        spec = propagation.apply_propagation(spec)
     if kind is not Kind.SANDBOX:
         spec = network_files.apply_file_mounts(spec, container.sandbox_root)
         spec = shm.apply_shm_size(spec)
