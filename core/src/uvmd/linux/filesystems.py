@@ -73,13 +73,13 @@ def parse_head(head: bytes) -> Content:
     return Content("")
 
 
-def content(device: int | str) -> Content:
-    """Tell what is on a device, by descriptor or path. Raises OSError."""
+def content(device: int | str, offset: int = 0) -> Content:
+    """Tell what is on a device, by descriptor or path, from ``offset`` on. Raises OSError."""
     if isinstance(device, int):
-        return parse_head(os.pread(device, _HEAD_BYTES, 0))
+        return parse_head(os.pread(device, _HEAD_BYTES, offset))
     fd = block.open_device(device)
     try:
-        return content(fd)
+        return content(fd, offset)
     finally:
         os.close(fd)
 

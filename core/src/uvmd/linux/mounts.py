@@ -11,9 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from uvmd.linux import paths
 from uvmd.linux.proc import unescape
@@ -32,12 +32,6 @@ PROPAGATION: Final = {
     "rslave": 1 << 19 | 1 << 14,
     "rshared": 1 << 20 | 1 << 14,
 }
-
-
-class Undo(Protocol):
-    """Where the opposites of steps are registered: ``uvmd.api.Undo``."""
-
-    def callback(self, function: Callable[..., object], *args: Any, step: str = "") -> None: ...
 
 
 class MountInfo(NamedTuple):
@@ -154,50 +148,6 @@ def unmount_all(target: str, max_stacked: int = 5) -> int:
                 return done
             raise
     raise OSError(errno.EBUSY, f"more than {max_stacked} mounts are stacked", target)
-
-
-@contextmanager
-def make_mount_point(path: str, undo: Undo, mode: int = 0o700) -> Iterator[int]:
-    """Make what is missing of a directory at an absolute clean path; give its descriptor.
-
-    No component may be a symlink (ELOOP, or ENOTDIR for the last); a file is ENOTDIR. What
-    it is going to make, :func:`missing_directories` says before.
-    """
-    fd, made = paths.ensure_directory_beneath("/", path[1:], mode)
-    try:
-        undo.callback(remove_directories, made, step=f"remove the directory {path}")
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def missing_directories(path: str) -> list[str]:
-    """Return what :func:`make_mount_point` would make for an absolute clean path, outermost first."""
-    found: list[str] = []
-    while path != "/":
-        try:
-            os.lstat(path)
-            break
-        except (FileNotFoundError, NotADirectoryError):
-            found.insert(0, path)
-            path = posixpath.dirname(path)
-    return found
-
-
-def remove_directories(made: Sequence[str]) -> None:
-    """Remove directories that were made, outermost first in ``made``, as far as they are empty.
-
-    One that is gone, has something in it, or is mounted on is no error; any other is raised.
-    """
-    for path in reversed(made):
-        try:
-            os.rmdir(path)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
-                return
-            raise
 
 
 @contextmanager

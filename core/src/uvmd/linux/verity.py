@@ -116,40 +116,42 @@ def parse_verity_superblock(block: bytes, ext4_bytes: int, block_size: int) -> t
     return found.version, algorithm, found.salt[: found.salt_size]
 
 
-def read_info(device: int | str) -> VerityInfo:
+def read_info(device: int | str, offset: int = 0, size: int | None = None) -> VerityInfo:
     """Read from a device (an open descriptor, or a path) what its verity table must say.
+
+    Or from the part of it that begins at ``offset`` and has ``size`` bytes.
 
     Raises:
         Failed: there is no ext4 file system with a hash tree on it.
     """
     if isinstance(device, int):
-        return _read_info(device)
+        return _read_info(device, offset, size)
     try:
         fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise Failed(f"failed to read ext4 superblock: open {device}: {_text(error)}") from error
     try:
-        return _read_info(fd)
+        return _read_info(fd, offset, size)
     finally:
         os.close(fd)
 
 
-def _read_info(fd: int) -> VerityInfo:
+def _read_info(fd: int, offset: int, size: int | None) -> VerityInfo:
     import hashlib
 
-    block = _read(fd, _EXT4_SIZE, _EXT4_AT, "ext4 superblock")
+    block = _read(fd, _EXT4_SIZE, offset + _EXT4_AT, "ext4 superblock")
     block_size, ext4_bytes = parse_ext4_superblock(block)
     if block_size != BLOCK_SIZE:
         raise Failed(f"dm-verity needs ext4 with blocks of {BLOCK_SIZE} bytes, these have {block_size}")
-    device_bytes = os.lseek(fd, 0, os.SEEK_END)
+    device_bytes = os.lseek(fd, 0, os.SEEK_END) - offset if size is None else size
     if ext4_bytes + 2 * BLOCK_SIZE > device_bytes:
         raise Failed(
             f"failed to read dm-verity super block: the file system has {ext4_bytes} bytes and the device "
             f"{device_bytes}, which leaves no room for a hash tree"
         )
-    block = _read(fd, BLOCK_SIZE, ext4_bytes, "dm-verity super block")
+    block = _read(fd, BLOCK_SIZE, offset + ext4_bytes, "dm-verity super block")
     version, algorithm, salt = parse_verity_superblock(block, ext4_bytes, block_size)
-    top = _read(fd, BLOCK_SIZE, ext4_bytes + BLOCK_SIZE, "dm-verity root hash")
+    top = _read(fd, BLOCK_SIZE, offset + ext4_bytes + BLOCK_SIZE, "dm-verity root hash")
     digest = hashlib.sha256(salt + top).hexdigest()
     return VerityInfo(ext4_bytes, version, algorithm, digest, salt.hex(), block_size, True)
 

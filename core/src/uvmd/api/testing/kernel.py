@@ -220,11 +220,14 @@ class FakeKernel:
 
     def head(self, path: str) -> bytes:
         """The first bytes of what a device shows; dm-verity and dm-linear show what is below them."""
-        number = self.numbers[path]
+        number, offset = self.numbers[path], 0
         while (device := self.dm.at(number)) is not None and device.active:
             if device.active[0].type == "crypt" or device.below is None:
                 break
+            if device.active[0].type == "linear":
+                offset += int(device.active[0].params.split(" ")[1]) * 512
             number = device.below
         below = next(path for path, one in self.numbers.items() if one == number)
         with open(below, "rb") as file:
+            file.seek(offset)
             return file.read(0x11000)
