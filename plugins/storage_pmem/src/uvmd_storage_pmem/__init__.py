@@ -1,0 +1,1 @@
+"""Persistent memory of a utility VM: VPMemDevice."""
