@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from uvmd.api import Environment, Record, Undo, Unfinished
 from uvmd.errors import Failed, InUse
-from uvmd.linux import block, devmapper, filesystems, mounts, paths, verity
+from uvmd.linux import block, devmapper, filesystems, mount_points, mounts, paths, verity
 from uvmd.linux.filesystems import Content, read_only_options
 from uvmd.linux.syscalls import MS_RDONLY
 from uvmd.linux.verity import VerityInfo
@@ -102,14 +102,10 @@ class Adding:
         raise Failed(f"{disk.path} is another device now")
 
     def _directories(self, path: str) -> list[str]:
-        """The directories that go with the path when the last one in them goes, outermost first.
-
-        Those that are going to be made, and those that were made for other paths.
-        """
-        noted = {one for facts in self._unfinished.noted().values() for one in facts["made"]}
         place = posixpath.dirname(path) if self._job.settings.block_dev else path
-        mine = [one for one in noted if one == place or paths.is_below(place, one)]
-        return sorted({*mine, *mounts.missing_directories(place)}, key=len)
+        return mount_points.directories_of(
+            place, [facts["made"] for facts in self._unfinished.noted().values()]
+        )
 
     def _begin(self, path: str, directories: list[str]) -> None:
         """Note what is going to be made, for the daemon that comes should this one be killed."""
@@ -181,7 +177,9 @@ class Adding:
                 fd = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             else:
                 fd, made = paths.ensure_directory_beneath("/", parent[1:], 0o700)
-                self._undo.callback(mounts.remove_directories, made, step=f"remove the directory {parent}")
+                self._undo.callback(
+                    mount_points.remove_directories, made, step=f"remove the directory {parent}"
+                )
             try:
                 os.symlink(source, name, dir_fd=fd)
             finally:
@@ -193,7 +191,7 @@ class Adding:
     def _mount(self, source: str, path: str) -> None:
         settings, undo = self._job.settings, self._undo
         try:
-            with mounts.make_mount_point(path, undo) as fd:
+            with mount_points.make_mount_point(path, undo) as fd:
                 source, fstype, data = self._prepared(source)
                 try:
                     mounts.mount(source, fd, fstype, MS_RDONLY if settings.read_only else 0, data)

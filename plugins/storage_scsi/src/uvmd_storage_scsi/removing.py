@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from uvmd.api import Record, Run, Undo
 from uvmd.errors import Failed
-from uvmd.linux import devmapper, mounts
+from uvmd.linux import devmapper, mount_points, mounts
 from uvmd_storage_scsi import crypt, links
 from uvmd_storage_scsi.mounting import text_of
 
@@ -20,13 +19,8 @@ def require_there(path: str) -> None:
     Raises:
         Failed: nothing is at the path.
     """
-    try:
-        with mounts.parent_beneath(path) as where:
-            os.lstat(where)
-            return
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    raise Failed(f"unmounting scsi device at {path} failed: directory does not exist")
+    if not mount_points.exists(path):
+        raise Failed(f"unmounting scsi device at {path} failed: directory does not exist")
 
 
 def remove_mount(run: Run, path: str, record: Record, last: bool, undo: Undo) -> None:
@@ -40,7 +34,7 @@ def remove_mount(run: Run, path: str, record: Record, last: bool, undo: Undo) ->
     undo.point_of_no_return(f"unmount {path}")
     try:
         mounts.unmount_beneath(path)
-        mounts.remove_directories(record["made"])
+        mount_points.remove_directories(record["made"])
     except OSError as error:
         raise Failed(
             f"unmounting scsi device at {path} failed: unmount failed: {path}: {text_of(error)}"
@@ -67,7 +61,7 @@ def remove_link(path: str, record: Record, last: bool, undo: Undo) -> None:
     """
     links.remove(path, record["link"])
     undo.callback(links.put_back, path, record["link"], step=f"make the link {path} again")
-    mounts.remove_directories(record["made"])
+    mount_points.remove_directories(record["made"])
     if last and record["verity"]:
         undo.point_of_no_return(f"remove {record['verity']}")
         _remove_verity(record["verity"])
@@ -100,13 +94,11 @@ def take_away(run: Run, path: str, facts: Record) -> None:
     ours = {tuple(facts["device"])}
     if facts["over"] and (status := devmapper.status(facts["over"])) is not None:
         ours.add(status.device)
-    while (there := mounts.mounted_at(path)) and there[-1].device in ours:
-        with mounts.parent_beneath(path) as where:
-            mounts.unmount(where)
+    mount_points.unmount_devices(path, ours)
     if facts["link"]:
         links.remove(path, facts["link"])
     if facts["crypt"]:
         crypt.take_away(run, facts["crypt"])
     if facts["verity"]:
         devmapper.remove(facts["verity"])
-    mounts.remove_directories(facts["made"])
+    mount_points.remove_directories(facts["made"])
