@@ -29,6 +29,7 @@ words() {{ echo '{{"level":"error","msg":"'"$1"'"}}' >>$log; }}
 for word in "$@"; do
     [ -e {flags}/$word.hang ] && {{ {hang} & wait; }}
     [ -e {flags}/$word.fail ] && {{ words 'this runtime is broken on purpose'; exit 3; }}
+    [ -e {flags}/$word.early ] && {{ echo 'too early for a log' >&2; exit 2; }}
     if [ -e {flags}/$word.late ]; then {real} "$@"; words 'failed after the deed'; exit 4; fi
 done
 exec {real} "$@"
@@ -130,6 +131,13 @@ def test_a_create_that_fails_carries_the_runtimes_last_words(broken: Broken, how
 
 
 @row("runtime.hangs")
+def test_words_said_before_there_is_a_log_reach_the_host(broken: Broken) -> None:
+    broken.at("create", "early")
+    answer = broken.create(new_id())
+    assert code(answer) == "E_FAIL"
+    assert "too early for a log" in answer["ErrorMessage"]
+
+
 def test_a_create_that_hangs_is_killed_at_its_deadline(broken: Broken) -> None:
     before = first_life(broken)
     broken.at("create", "hang")

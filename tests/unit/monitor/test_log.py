@@ -31,7 +31,7 @@ def test_a_line_is_one_json_object_whatever_it_says(message: str, value: object)
 @given(message=st.text())
 def test_a_text_line_stays_one_line(message: str) -> None:
     line = format_line("text", NOW, "error", message, {"code": 5})
-    assert line.startswith(b"2023-11-14T22:13:20.123456789Z error ")
+    assert line.startswith(b"2023-11-14T22:13:20.123456789Z ERROR   ")
     assert line.count(b"\n") == 1
 
 
@@ -55,7 +55,7 @@ def test_lines_below_the_level_are_not_written() -> None:
     log.warning("as text", reason="a b")
     lines = os.read(read_end, 10_000).splitlines()
     assert [json.loads(line)["msg"] for line in lines[:2]] == ["seen", "now seen"]
-    assert lines[2].endswith(b"warning as text reason=a b")
+    assert lines[2].endswith(b"WARNING as text reason=a b")
     os.close(read_end)
     os.close(write_end)
 

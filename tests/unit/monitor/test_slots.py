@@ -124,3 +124,18 @@ def test_a_slot_without_streams_gives_a_child_dev_null(parts: Parts) -> None:
         slot.resize(1, 1)
     slot.stop_redial()
     slot.close()
+
+
+def test_what_a_runtime_says_before_there_are_relays_can_be_read_once(parts: Parts) -> None:
+    slot = Slot(parts.tools, 7, b"", lambda slot: None)
+    assert slot.unread_errors(100) == b""
+    slot.open_pipes()
+    os.write(slot.stdio_for_child(0)[2], b"no such option")
+    assert slot.unread_errors(100) == b"no such option"
+    assert slot.unread_errors(100) == b""
+    made, hosts = connections(False, False, True)
+    slot.connect(made)
+    os.write(slot.stdio_for_child(0)[2], b"for the host")
+    assert slot.unread_errors(100) == b""
+    slot.close()
+    hosts[0].close()

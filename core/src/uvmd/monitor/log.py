@@ -98,7 +98,7 @@ def format_line(form: str, now_ns: int, level: str, message: str, facts: dict[st
 
 def _text_line(at: str, level: str, message: str, facts: dict[str, object]) -> bytes:
     tail = "".join(f" {key}={value}" for key, value in facts.items())
-    return f"{at} {level} {message}{tail}".translate(_ESCAPES).encode("utf-8", "replace") + b"\n"
+    return f"{at} {level.upper():<7} {message}{tail}".translate(_ESCAPES).encode("utf-8", "replace") + b"\n"
 
 
 def _json_line(at: str, level: str, message: str, facts: dict[str, object]) -> bytes:

@@ -58,6 +58,9 @@ class Programs:
 
         def done(run: Run, status: int, failure: OSError | None, adopted: int) -> None:
             written = run.finish()
+            if status and slot is not None:
+                # What a runtime says before it has opened its log.
+                written = slot.unread_errors(limit_bytes)
             if made_slot and not adopted:
                 self._table.release(number)
             if failure is not None:

@@ -75,6 +75,15 @@ class Slot:
         for fd in self._our_ends:
             os.set_blocking(fd, False)
 
+    def unread_errors(self, limit_bytes: int) -> bytes:
+        """Return what was written to standard error, as long as no relay takes it to the host."""
+        if not self._our_ends or self._connections is not None:
+            return b""
+        try:
+            return os.read(self._our_ends[2], limit_bytes)
+        except BlockingIOError:
+            return b""
+
     def open_console(self, path: bytes) -> None:
         """Listen for the master that a runtime will send."""
         self._console = terminal.ConsoleSocket(path)
