@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import entry_points
 
+import adapters
 import bare
 import calibration
 import footprint
@@ -51,6 +52,7 @@ def sections(quick: bool) -> dict[str, Callable[[], Iterable[Figure]]]:
         "concurrency": lambda: on("crun", lambda _, bridge: lives.concurrency(bridge, 1 if quick else 3)),
         "relay": lambda: on("crun", lambda _, bridge: relay.gibibyte(bridge, 2 if quick else 20)),
         "waits": footprint.pending_waits,
+        "network": lambda: [adapters.added_to_a_pod(count)],
     }
 
 

@@ -76,7 +76,7 @@ class Things:
         outside.ip("addr", "add", "10.5.0.1/24", "dev", "out0")
         leases.touch()
         (self.folder / "udhcpd.conf").write_text(
-            f"start 10.5.0.50\nend 10.5.0.60\ninterface out0\nlease_file {leases}\n"
+            f"start 10.5.0.50\nend 10.5.0.59\ninterface out0\nlease_file {leases}\n"
             f"pidfile {self.folder}/pid\noption subnet 255.255.255.0\noption router 10.5.0.1\n"
         )
         argv = ["busybox", "udhcpd", "-f", f"{self.folder}/udhcpd.conf"]

@@ -89,8 +89,16 @@ def test_rules_and_links_are_laid_out_as_the_kernel_reads_them() -> None:
 def test_a_link_is_read_from_an_answer() -> None:
     body = struct.pack("=BBHiII", 0, 0, 1, 7, 0x1003, 0)
     body += attribute(3, b"eth0\0") + attribute(4, struct.pack("=I", 1500))
-    number, flags, found = messages.decode_link(packet(16, body))
-    assert (number, flags & 1, found) == (7, 1, {"IFLA_IFNAME": "eth0", "IFLA_MTU": 1500})
+    number, flags, name, mtu = messages.read_link(packet(16, body))
+    assert (number, flags & 1, name, mtu) == (7, 1, "eth0", 1500)
+
+
+@given(st.binary(min_size=32, max_size=120))
+def test_any_bytes_are_a_link_or_an_error(data: bytes) -> None:
+    try:
+        messages.read_link(data)
+    except OSError:
+        pass
 
 
 def test_of_pyroute2_the_messages_alone_are_imported_and_others_get_the_real_one() -> None:

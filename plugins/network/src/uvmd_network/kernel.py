@@ -122,8 +122,8 @@ class NetlinkLinks:
 
     @staticmethod
     def _read(answer: bytes) -> Link:
-        index, flags, attributes = messages.decode_link(answer)
-        return Link(index, attributes["IFLA_IFNAME"], attributes["IFLA_MTU"], bool(flags & _IFF_UP))
+        number, flags, name, mtu = messages.read_link(answer)
+        return Link(number, name, mtu, bool(flags & _IFF_UP))
 
     def move(self, index: int, namespace: int, name: str) -> None:
         # The kernel closes the device itself before it moves it.

@@ -9,9 +9,11 @@ at once: 3 MiB, 30 ms. Whoever imports pyroute2 later gets the real one.
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import importlib.util
+import struct
 import sys
 import types
 from collections.abc import Iterable, Mapping
@@ -32,6 +34,13 @@ RTM_NEWROUTE: Final = 24
 RTM_DELROUTE: Final = 25
 RTM_NEWRULE: Final = 32
 RTM_DELRULE: Final = 33
+
+_HEADER_SIZE: Final = 16
+_LINK: Final = struct.Struct("=BxHiII")  # family, type, index, flags, change
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_U32: Final = struct.Struct("=I")
+_IFLA_IFNAME: Final = 3
+_IFLA_MTU: Final = 4
 
 Attributes = Iterable[tuple[str, Any]]
 _KINDS: Final = {"link": "ifinfmsg", "address": "ifaddrmsg", "route": "rtmsg", "rule": "fibmsg"}
@@ -70,9 +79,22 @@ def encode(kind: str, type_: int, flags: int, fields: Mapping[str, int], attribu
     return bytes(message.data)
 
 
-def decode_link(data: bytes) -> tuple[int, int, dict[str, Any]]:
-    """Read a message about a link: its index, its flags, and the attributes that we look at."""
-    message = _classes()["link"](data)
-    message.decode()
-    wanted = ("IFLA_IFNAME", "IFLA_MTU")
-    return message["index"], message["flags"], {name: message.get_attr(name) for name in wanted}
+def read_link(data: bytes) -> tuple[int, int, str, int]:
+    """Read a message about a link: index, flags, name, MTU.
+
+    By hand: pyroute2 would decode all that the kernel tells of a link, for half of the
+    time that everything else takes.
+    """
+    _, _, index, flags, _ = _LINK.unpack_from(data, _HEADER_SIZE)
+    name, mtu, at = "", 0, _HEADER_SIZE + _LINK.size
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if not _ATTRIBUTE.size <= length <= len(data) - at:
+            raise OSError(errno.EBADMSG, "an attribute of netlink with an impossible length")
+        value = data[at + _ATTRIBUTE.size : at + length]
+        if kind == _IFLA_IFNAME:
+            name = value.rstrip(b"\0").decode(errors="surrogateescape")
+        elif kind == _IFLA_MTU and len(value) == _U32.size:
+            (mtu,) = _U32.unpack(value)
+        at += (length + 3) & ~3
+    return index, flags, name, mtu

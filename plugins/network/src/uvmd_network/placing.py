@@ -89,11 +89,17 @@ class Placer:
             adapter.mtu = adapter.mtu or link.mtu
             mtu = self._mtu_of(adapter)
             inside = home if where is None else held.enter_context(closing(self._links(where)))
-            adapter.name = self._free(link.name, inside) if where is not None else link.name
+            adapter.name = link.name
             journal()
             with transaction(report) as undo:
                 if where is not None:
-                    link = self._move_in(home, link, inside, adapter.name, where, undo)
+                    with telling(f"move {link.name} to the pod"):
+                        if not unless((errno.EEXIST,), home.move, link.number, where, adapter.name):
+                            adapter.name = self._free(link.name, inside)
+                            journal()
+                            home.move(link.number, where, adapter.name)
+                    undo.callback(self._move_back, inside, adapter.name, link, step="move it back")
+                    link = self._link(inside, adapter.name)
                 self._configure(inside, link, mtu, undo)
                 if lease is not None:
                     adapter.layout = lease(adapter.name)
@@ -164,12 +170,6 @@ class Placer:
             taken = there.names()
         kind = re.sub(r"[0-9]+$", "", name) or "eth"
         return next(one for number in range(len(taken) + 1) if (one := f"{kind}{number}") not in taken)
-
-    def _move_in(self, home: Links, link: Link, inside: Links, name: str, where: int, undo: Undo) -> Link:
-        with telling(f"move {link.name} to the pod"):
-            home.move(link.number, where, name)
-        undo.callback(self._move_back, inside, name, link, step=f"move {link.name} back")
-        return self._link(inside, name)
 
     def _move_back(self, inside: Links, name: str, was: Link) -> None:
         """Undo a move: under its name of before, up if it was."""
