@@ -1,4 +1,4 @@
-"""CombinedLayers in the real daemon: a container lives on an overlay, and its bundle on the scratch (root)."""
+"""CombinedLayers in the real daemon: a container lives on an overlay, its bundle on the scratch (root)."""
 
 from __future__ import annotations
 
