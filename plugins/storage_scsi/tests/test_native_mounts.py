@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import struct
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ from uvmd_storage_scsi.config import StorageScsiConfig
 from uvmd_storage_scsi.virtual_disk import VirtualDisk
 
 pytestmark = pytest.mark.root
-LOOP_SET_FD, LOOP_CLR_FD, LOOP_GET_STATUS64, LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C05, 0x4C82
+LOOP_SET_FD, LOOP_CLR_FD, LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82
 
 
 class Disks:
@@ -35,7 +34,7 @@ class Disks:
     def __init__(self, folder: Path) -> None:
         self.sys = folder / "sys"
         self._folder = folder
-        self._open: list[int] = []
+        self._paths: list[str] = []
 
     def plug(self, lun: int, size: int = 16 << 20) -> str:
         """Make a disk; return its node."""
@@ -45,10 +44,9 @@ class Disks:
         with open("/dev/loop-control", "rb") as control:
             number = fcntl.ioctl(control, LOOP_CTL_GET_FREE)
         path = f"/dev/loop{number}"
-        loop, backing = os.open(path, os.O_RDWR), os.open(image, os.O_RDWR)
-        fcntl.ioctl(loop, LOOP_SET_FD, backing)
-        os.close(backing)
-        self._open.append(loop)
+        with open(path, "r+b", buffering=0) as loop, open(image, "r+b", buffering=0) as backing:
+            fcntl.ioctl(loop, LOOP_SET_FD, backing.fileno())
+        self._paths.append(path)
         (self.sys / "bus" / "scsi" / "devices" / f"2:0:0:{lun}" / "block" / f"loop{number}").mkdir(
             parents=True
         )
@@ -56,23 +54,18 @@ class Disks:
 
     def close(self) -> None:
         """Take all of them away; nobody may still hold one."""
-        for loop in self._open:
-            fcntl.ioctl(loop, LOOP_CLR_FD)
+        for path in self._paths:
+            with open(path, "rb") as loop:
+                fcntl.ioctl(loop, LOOP_CLR_FD)
             deadline = time.monotonic() + 10
-            # A mount namespace that was copied meanwhile, by another test's container, has our mount too.
-            while self._is_backed(loop) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            assert not self._is_backed(loop), "somebody still holds the device"
-            os.close(loop)
+            # Whoever looks at the device at this moment delays the end; our mount would for good.
+            while self._is_backed(path) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert not self._is_backed(path), f"somebody still holds {path}"
 
     @staticmethod
-    def _is_backed(loop: int) -> bool:
-        try:
-            fcntl.ioctl(loop, LOOP_GET_STATUS64, bytearray(struct.calcsize("=QQQQQIIIIII64s64s32s2Q")))
-            return True
-        except OSError as error:
-            assert error.errno == errno.ENXIO
-            return False
+    def _is_backed(path: str) -> bool:
+        return Path(f"/sys/block/{Path(path).name}/loop").exists()
 
 
 def run(argv: Sequence[str], **_: Any) -> Finished:
@@ -84,9 +77,9 @@ def run(argv: Sequence[str], **_: Any) -> Finished:
 @pytest.fixture
 def disks(tmp_path: Path) -> Iterator[Disks]:
     made = Disks(tmp_path)
-    before = {mount.id for mount in mounts.mountinfo()}
     yield made
-    left = [mount.target for mount in mounts.mountinfo() if mount.id not in before]
+    # This test's own: others mount and unmount meanwhile.
+    left = [mount.target for mount in mounts.mountinfo() if mount.target.startswith(f"{tmp_path}/")]
     for path in reversed(left):
         mounts.unmount(path, 2)
     made.close()
