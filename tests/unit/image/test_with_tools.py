@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -140,24 +141,22 @@ def test_gnu_tars_sparse_files_are_read(tmp_path: Path) -> None:
 @contextmanager
 def mounted(*images: Path) -> Iterator[Path]:
     """Images mounted by the kernel; several of them under an overlay, base first."""
-    base = images[0].parent
-    targets = []
-    try:
-        for number, image in enumerate(images):
-            target = base / f"mnt{number}"
+    # Not below tmp_path: another run of pytest renames old ones, mounts and all.
+    with tempfile.TemporaryDirectory(prefix="uvmd-image-") as base, ExitStack() as stack:
+
+        def mount(target: Path, *words: str | Path) -> None:
             target.mkdir()
-            run("mount", "-t", "ext4", "-o", "loop,ro,noload", image, target)
-            targets.append(target)
+            run("mount", *words, target)
+            stack.callback(run, "umount", target)
+
+        targets = [Path(base, str(number)) for number in range(len(images))]
+        for target, image in zip(targets, images, strict=True):
+            mount(target, "-t", "ext4", "-o", "loop,ro,noload", image)
         if len(images) > 1:
-            target = base / "overlay"
-            target.mkdir()
             lower = ":".join(str(one) for one in reversed(targets))
-            run("mount", "-t", "overlay", "-o", f"ro,lowerdir={lower}", "overlay", target)
-            targets.append(target)
+            targets.append(Path(base, "overlay"))
+            mount(targets[-1], "-t", "overlay", "-o", f"ro,lowerdir={lower}", "overlay")
         yield targets[-1]
-    finally:
-        for target in reversed(targets):
-            run("umount", target)
 
 
 @pytest.mark.root

@@ -173,7 +173,7 @@ def windows(content: Content, fd: int) -> Iterator[tuple[int, memoryview]]:
             if first >= last or gap >= BLOCK:
                 break
             buffer[filled : filled + gap] = bytes(gap)
-            _fill(fd, view[first - begin : last - begin], span.at + first - span.logical)
+            read_into(fd, view[first - begin : last - begin], span.at + first - span.logical)
             filled = last - begin
             if last < span.end:
                 break
@@ -184,10 +184,18 @@ def windows(content: Content, fd: int) -> Iterator[tuple[int, memoryview]]:
         block += (filled + padding) // BLOCK
 
 
-def _fill(fd: int, into: memoryview, at: int) -> None:
+def read_into(fd: int, into: memoryview, at: int) -> None:
+    """Fill *into* from an offset of an opened content.
+
+    Raises:
+        BadSource: the file ends before, or cannot be read.
+    """
     done = 0
     while done < len(into):
-        count = os.preadv(fd, [into[done:]], at + done)
+        try:
+            count = os.preadv(fd, [into[done:]], at + done)
+        except OSError as error:
+            raise BadSource(f"reading at byte {at + done} of a file failed: {error.strerror}") from error
         if not count:
             raise BadSource("a file became shorter while it was read: make the image of a tree at rest")
         done += count

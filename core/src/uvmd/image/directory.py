@@ -27,6 +27,14 @@ def read_directory(root_fd: int) -> Tree:
     Raises:
         BadSource: something cannot be read, or changes meanwhile.
     """
+    try:
+        return _read(root_fd)
+    except OSError as error:
+        # What can fail for a reason of its own has said so already; the rest is a race.
+        raise BadSource(f"the directory cannot be read: {error}") from error
+
+
+def _read(root_fd: int) -> Tree:
     tree = Tree()
     tree.put((), _inode(root_fd, (), os.fstat(root_fd)))
     links: dict[tuple[int, int], Path] = {}

@@ -17,6 +17,7 @@ from uvmd.image.progress import Meter, Progress, silent
 from uvmd.image.verity import DIGEST_BYTES, ZERO_BLOCK, Digest, level_blocks, salted_digest
 from uvmd.linux import verity
 
+_PIECE_BYTES: Final = 64 << 20
 #: Bad blocks that a verification names; the rest it counts.
 _NAMED: Final = 3
 
@@ -134,7 +135,11 @@ def _checked_tree(path: Path, file: BinaryIO, info: verity.VerityInfo, digest: D
     expected = bytes.fromhex(info.root_digest)
     at = info.ext4_bytes + BLOCK
     for depth, count in enumerate(level_blocks(info.ext4_bytes // BLOCK)):
-        level = os.pread(file.fileno(), count * BLOCK, at)
+        # In pieces: one call reads no more than 2 GiB.
+        level = b"".join(
+            os.pread(file.fileno(), min(_PIECE_BYTES, count * BLOCK - done), at + done)
+            for done in range(0, count * BLOCK, _PIECE_BYTES)
+        )
         if len(level) != count * BLOCK:
             raise BadImage(f"{path} is cut off: its hash tree ends at byte {at + len(level)}")
         for block in range(count):

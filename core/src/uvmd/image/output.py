@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from uvmd.image.content import BLOCK, WINDOW_BYTES, Content, Span
-from uvmd.image.errors import BadSource, ImageError, NoSpace, system_error
+from uvmd.image.content import BLOCK, WINDOW_BYTES, Content, Span, read_into
+from uvmd.image.errors import ImageError, NoSpace, system_error
 from uvmd.image.verity import DIGEST_BYTES, ZERO_BLOCK, ZERO_DIGEST, digest_of
 
 
@@ -119,12 +119,10 @@ def _copy(source: int, at: int, target: int, to: int, count: int) -> None:
     # Not copy_file_range: members of a tar lie at odd places, and it then writes every page
     # of the target in two pieces (ext4, Linux 6.18: 3.2 s of system time a GiB against 0.7 s).
     view = memoryview(bytearray(min(count, WINDOW_BYTES)))
-    while count:
-        done = os.preadv(source, [view[:count]], at)
-        if not done:
-            raise BadSource("a file became shorter while it was read: make the image of a tree at rest")
-        write_all(target, view[:done], to)
-        at, to, count = at + done, to + done, count - done
+    for done in range(0, count, WINDOW_BYTES):
+        piece = view[: count - done]
+        read_into(source, piece, at + done)
+        write_all(target, piece, to + done)
 
 
 def write_all(fd: int, data: bytes | memoryview, at: int) -> None:
