@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import select
 import threading
 import time
@@ -35,12 +36,20 @@ class Notices:
         self._lock: Final = threading.Lock()
         self._poller = select.epoll()
         self._watched: dict[int, _Watched] = {}
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poller.register(self._wake, select.EPOLLIN)
         self._thread: threading.Thread | None = None
 
-    def add(self, notice: Notice, look: Look) -> None:
-        """Have ``look`` called whenever ``notice`` is ready. The notice is ours from now on."""
+    def add(self, notice: Notice, look: Look, *, at_once: bool = False) -> None:
+        """Have ``look`` called whenever ``notice`` is ready. The notice is ours from now on.
+
+        ``at_once``: the first look is due now, for what was there before anybody listened.
+        """
         with self._lock:
-            self._watched[notice.fd] = _Watched(notice, look)
+            watched = self._watched[notice.fd] = _Watched(notice, look)
+            if at_once:
+                watched.due = self._clock()
+                os.eventfd_write(self._wake, 1)
             self._poller.register(notice.fd, notice.mask)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="notices", daemon=True)
@@ -58,6 +67,8 @@ class Notices:
         now = self._clock()
         looks: list[tuple[_Watched, bool]] = []
         with self._lock:
+            if self._wake in ready:
+                os.eventfd_read(self._wake)
             for fd, watched in self._watched.items():
                 noticed = fd in ready
                 if noticed:
