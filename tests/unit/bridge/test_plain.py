@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from uvmd import codec
 from uvmd.bridge.identifiers import ZERO_GUID
 from uvmd.bridge.messages import NegotiateRequest, Request
-from uvmd.bridge.plain import NOTHING, check_base, is_guid, read_common, read_versions
+from uvmd.bridge.plain import NOTHING, check_base, is_guid, read_common, read_negotiate
 from uvmd.errors import InvalidMessage
 
-names = ("ContainerId", "ActivityId", "otsc", "MinimumVersion", "MaximumVersion", "x")
+names = ("ContainerId", "ActivityId", "otsc", "MinimumVersion", "MaximumVersion", "UvmdEvents", "x")
 keys = st.sampled_from(names).flatmap(lambda name: st.sampled_from([name, name.lower(), name.upper()]))
 edges = st.sampled_from([0, 4, -1, 2**32 - 1, 2**32, True, 1.0])
 scalars = st.none() | edges | st.text(max_size=3)
@@ -32,8 +32,16 @@ def outcome(read: Any, *arguments: Any, **options: Any) -> Any:
 @given(bodies, st.booleans())
 def test_negotiate_read_by_hand_is_what_its_model_says(body: Any, strict: bool) -> None:
     model = outcome(codec.decode_value, body, NegotiateRequest, what="body", strict=strict)
-    expected = model if model is InvalidMessage else (model.minimum_version, model.maximum_version)
-    assert outcome(read_versions, body, strict=strict) == expected
+    expected = (
+        model
+        if model is InvalidMessage
+        else (
+            model.minimum_version,
+            model.maximum_version,
+            model.uvmd_events,
+        )
+    )
+    assert outcome(read_negotiate, body, strict=strict) == expected
 
 
 @given(bodies, st.booleans())

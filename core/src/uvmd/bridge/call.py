@@ -25,11 +25,13 @@ SILENCE = object()
 class Connection:
     """One connection of the bridge. The host negotiates anew on each."""
 
-    __slots__ = ("generation", "version")
+    __slots__ = ("events", "generation", "version")
 
     def __init__(self, generation: int, version: int) -> None:
         self.generation = generation
         self.version = version
+        #: Whether uvmd's own events were asked for.
+        self.events = False
 
 
 class Call:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from uvmd.bridge.call import Call
 from uvmd.bridge.identifiers import NO_VERSION, PROTOCOL_VERSION, Message
-from uvmd.bridge.plain import check_base, read_versions
+from uvmd.bridge.plain import check_base, read_negotiate
 from uvmd.errors import Failed, UnknownMessage, UnsupportedProtocol
 
 if TYPE_CHECKING:
@@ -74,13 +74,14 @@ def _start(host: HostFacade, call: Call) -> object:
 
 
 def _negotiate(host: HostFacade, call: Call) -> object:
-    minimum, maximum = read_versions(call.value(), strict=call.strict)
+    minimum, maximum, events = read_negotiate(call.value(), strict=call.strict)
     if maximum < PROTOCOL_VERSION or minimum > PROTOCOL_VERSION:
         raise UnsupportedProtocol(
             f"versions {minimum} to {maximum} are offered, {PROTOCOL_VERSION} is spoken here"
         )
     # Before the answer is queued: a request that comes right behind it must find it.
     call.connection.version = PROTOCOL_VERSION
+    call.connection.events = events
     return {"Version": PROTOCOL_VERSION, "Capabilities": _CAPABILITIES}
 
 

@@ -9,8 +9,11 @@ REQUEST = 0x1000_0000
 RESPONSE = 0x2000_0000
 NOTIFICATION = 0x3000_0000
 
-#: The one notification there is, as a whole type word.
+#: The one notification of the protocol, as a whole type word.
 CONTAINER_NOTIFICATION = 0x3010_0101
+
+#: uvmd's own events, in a category that no reference uses; only for those who asked.
+EVENT = 0x3F00_0101
 
 #: The only protocol version; the host insists on it.
 PROTOCOL_VERSION = 4

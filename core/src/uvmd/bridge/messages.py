@@ -64,6 +64,8 @@ class Request(WireModel):
 class NegotiateRequest(Request):
     minimum_version: U32 = Field(default=0, alias="MinimumVersion")
     maximum_version: U32 = Field(default=0, alias="MaximumVersion")
+    #: uvmd's own: send event frames on this connection.
+    uvmd_events: bool = Field(default=False, alias="UvmdEvents")
 
 
 class CreateRequest(Request):

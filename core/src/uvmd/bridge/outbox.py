@@ -13,7 +13,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from uvmd.bridge.frames import HEADER
-from uvmd.bridge.identifiers import NOTIFICATION, Message, kind, response_type
+from uvmd.bridge.identifiers import EVENT, NOTIFICATION, Message, kind, response_type
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +65,17 @@ class Outbox:
             elif _type_of(frame) != _NEGOTIATED:
                 self._keep(frame, len(self._kept))
 
+    def offer(self, frame: bytes, generation: int) -> None:
+        """Send a frame on a connection that has negotiated; never keep it for another one."""
+        with self._lock:
+            if self._released and generation == self._generation:
+                self._hand_over(generation, frame)
+
     def returned(self, frame: bytes) -> None:
         """Take back a frame that a lost connection did not carry: it goes before later ones."""
-        if _type_of(frame) == _NEGOTIATED:
-            # Every connection negotiates anew, and an answer that nobody waits for is fatal.
+        if _type_of(frame) in (_NEGOTIATED, EVENT):
+            # Every connection negotiates anew: an answer that nobody waits for is fatal, and so
+            # is an event to a host that did not ask for any.
             return
         with self._lock:
             if self._released and self._generation is not None:
@@ -91,6 +98,8 @@ class Outbox:
             self._keep(frame, len(self._kept))
 
     def _keep(self, frame: bytes, position: int) -> None:
+        if _type_of(frame) == EVENT:
+            return
         self._kept.insert(position, frame)
         self._kept_bytes += len(frame)
         while self._kept_bytes > MAX_KEPT_BYTES and self._drop_one():

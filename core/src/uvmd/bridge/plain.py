@@ -31,12 +31,13 @@ _LENIENT = Names(
         "Settings",
         "SupportedVersions",
         "TimeoutInMs",
+        "UvmdEvents",
         "Width",
         "ocsc",
     )
 )
 _BASE = Names((*_COMMON, "ocsc"))
-_NEGOTIATE = Names((*_COMMON, "ocsc", "MinimumVersion", "MaximumVersion"))
+_NEGOTIATE = Names((*_COMMON, "ocsc", "MinimumVersion", "MaximumVersion", "UvmdEvents"))
 _U32_MAX = 0xFFFF_FFFF
 _GUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -76,14 +77,17 @@ def check_base(value: Any, *, strict: bool) -> None:
     _checked(value, _BASE, strict)
 
 
-def read_versions(value: Any, *, strict: bool) -> tuple[int, int]:
-    """Return the minimum and maximum version that a Negotiate offers.
+def read_negotiate(value: Any, *, strict: bool) -> tuple[int, int, bool]:
+    """Return the minimum and maximum version that a Negotiate offers, and whether it wants events.
 
     Raises:
         InvalidMessage: it cannot be decoded.
     """
     found = _checked(value, _NEGOTIATE, strict)
-    return _u32(found, "MinimumVersion"), _u32(found, "MaximumVersion")
+    events = found.get("UvmdEvents")
+    if events is not None and type(events) is not bool:
+        raise InvalidMessage("body.UvmdEvents: should be a boolean")
+    return _u32(found, "MinimumVersion"), _u32(found, "MaximumVersion"), events is True
 
 
 def is_guid(text: str) -> bool:

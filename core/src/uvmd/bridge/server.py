@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uvmd.bridge import answers
 from uvmd.bridge.call import LATER, SILENCE, Call, Connection
 from uvmd.bridge.dispatch import Dispatcher
+from uvmd.bridge.events import event_frame
 from uvmd.bridge.frames import HEADER, HEADER_BYTES
 from uvmd.bridge.hresult import HResult, of_error
 from uvmd.bridge.identifiers import NO_VERSION, Message, response_type
@@ -96,6 +97,23 @@ class Bridge:
             "the bridge is disconnected",
             extra={"generation": generation, "reason": reason, "waits": self._dispatcher.waits},
         )
+
+    @property
+    def wants_events(self) -> bool:
+        """Whether the host of this moment asked for events; lets the teller save the work."""
+        connection = self._connection
+        return connection is not None and connection.events
+
+    def tell(self, kind: str, container_id: str, facts: Mapping[str, Any]) -> None:
+        """Send an event to a host that asked for them. From any thread; never blocks.
+
+        A VM under a policy tells what happened and no figures: those are GetProperties' to
+        give, if the policy lets it.
+        """
+        connection = self._connection
+        if connection is not None and connection.events:
+            frame = event_frame(kind, container_id, {} if self._host.strict else facts)
+            self._outbox.offer(frame, connection.generation)
 
     # Serving, on the poll thread or a pool's.
 

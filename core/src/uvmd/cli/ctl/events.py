@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from uvmd.bridge.identifiers import CONTAINER_NOTIFICATION
+from uvmd.bridge.identifiers import CONTAINER_NOTIFICATION, EVENT
 from uvmd.cli.ctl.settings import Settings, common, pass_settings
 from uvmd.client import Notification
 
@@ -17,11 +17,12 @@ from uvmd.client import Notification
 @common()
 @pass_settings
 def events_verb(settings: Settings, count: int | None) -> None:
-    """Print the daemon's notifications as they come, until Ctrl-C.
+    """Print what happens to containers as it happens, until Ctrl-C.
 
-    A container's end is one of UnexpectedExit (it ended by itself), GracefulExit (after a
-    SIGTERM from us) and ForcedExit (after a SIGKILL). Run it beside `uvmctl host`, or no
-    other command can work meanwhile.
+    Created, Started, Exited, Deleted; OutOfMemory when the kernel has killed in a container.
+    A container's end is told a second time in the protocol's own words: UnexpectedExit (it
+    ended by itself), GracefulExit (after a SIGTERM from us) or ForcedExit (after a SIGKILL).
+    Run it beside `uvmctl host`, or no other command can work meanwhile.
 
     \b
       uvmctl events
@@ -42,4 +43,11 @@ def _line(notification: Notification, as_json: bool) -> str:
     now = datetime.now().astimezone().isoformat(timespec="milliseconds")
     if notification.type == CONTAINER_NOTIFICATION:
         return f"{now}  {notification.event:<15}  {notification.container_id}"
+    if notification.type == EVENT:
+        told = {"ContainerId", "Type", "Time"}
+        # A pod of one container says nothing by its name.
+        if notification.body.get("PodId") == notification.container_id:
+            told.add("PodId")
+        facts = " ".join(f"{key}={value}" for key, value in notification.body.items() if key not in told)
+        return f"{now}  {notification.event:<15}  {notification.container_id}  {facts}".rstrip()
     return f"{now}  {json.dumps(dict(notification.body), ensure_ascii=False)}"
