@@ -7,7 +7,7 @@ at devices, disks and paths that the specification names.
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,7 @@ def plan(ctx: Context, container: Container, document: Spec, assigned: hardware.
     hardware.require_paths(needed.uvm)
     context = security_context.context_files(spec, ctx.gate.security_context())
     if context:
-        name = f"security-context-{secrets.token_hex(8)}"
+        name = f"security-context-{os.urandom(8).hex()}"
         container.security_context = f"{container.root}/{name}"
         spec = {**spec, "process": security_context.apply_variable(spec["process"], f"/{name}")}
     container.owns_pid_namespace = owns_pid_namespace(spec)
