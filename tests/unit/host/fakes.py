@@ -255,7 +255,7 @@ class Bench:
         for name in ("containers", "console"):
             (self.run_dir / name).mkdir(parents=True)
         self.cgroup_top = tmp / "cgroup"
-        self.cgroup_top.mkdir()
+        (self.cgroup_top / "pods").mkdir(parents=True)
         self.program = tmp / "crun"
         self.program.write_text("")
         self.program.chmod(0o755)
@@ -356,6 +356,8 @@ class Bench:
             "slots": sorted(self.monitor.slots),
             "containers": dict(self.monitor.containers),
             "records": sorted(c.id for c in self.ctx.registry.containers()),
+            "pods": sorted((pod.id, *sorted(pod.members)) for pod in self.ctx.pods.pods()),
+            "cgroups": sorted(_walk(self.cgroup_top)),
             "marks": (self.gate.degraded, self.gate.inconsistent),
         }
 

@@ -113,7 +113,9 @@ class Journal:
 
     def _unlink(self, name: str) -> None:
         with self._lock:
-            unlink_if_there(f"{self._directory}/{name}.json")
+            # A write that failed may have left either, or both.
+            for ending in ("new", "json"):
+                unlink_if_there(f"{self._directory}/{name}.{ending}")
 
 
 def _is_whole(path: str) -> bool:

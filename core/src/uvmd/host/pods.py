@@ -76,15 +76,16 @@ class Pods:
             pod.members.add(container_id)
             return pod
 
-    def leave(self, pod_id: str, container_id: str) -> None:
-        """Forget a member; fine if it is none."""
+    def leave(self, pod_id: str, container_id: str) -> Pod | None:
+        """Forget a member; fine if it is none. Returns a pod without a sandbox that ends with it."""
         with self._mutex:
             pod = self._pods.get(pod_id)
             if pod is None:
-                return
+                return None
             pod.members.discard(container_id)
-            if not pod.sandbox_id and not pod.members:
-                del self._pods[pod_id]
+            if pod.sandbox_id or pod.members:
+                return None
+            return self._pods.pop(pod_id)
 
     def begin_close(self, pod_id: str) -> None:
         """Admit no further workload to a pod whose sandbox is about to be removed.

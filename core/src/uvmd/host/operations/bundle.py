@@ -35,8 +35,8 @@ def prepare(ctx: Context, container: Container, planned: Planned, undo: Undo) ->
     _note_what_is_there(container)
     os.mkdir(work, 0o700)
     undo.callback(pod_sources.remove_work_dir, work, step="remove the working directory")
-    ctx.journal.save(container)
     undo.callback(ctx.journal.remove, container.id, step="remove the journal entry")
+    ctx.journal.save(container)
     fd, made = paths.ensure_directory_beneath(root, os.path.relpath(container.bundle, root), BUNDLE_MODE)
     try:
         undo.callback(paths.remove_empty, made, step="remove the bundle")

@@ -184,8 +184,8 @@ def forget(ctx: Context, container: Container) -> None:
     """Let go of the container's records and of its slots."""
     if container.is_sandbox:
         ctx.pods.close(container.role.pod_id)
-    else:
-        ctx.pods.leave(container.role.pod_id, container.id)
+    elif (lost := ctx.pods.leave(container.role.pod_id, container.id)) is not None:
+        sandbox.take_down_lost(ctx, lost)
     ctx.registry.remove(container)
     slots = [] if container.init is None else [container.init.slot]
     # Execs whose end nobody has heard of yet are let go when they have ended.

@@ -6,22 +6,26 @@ A standalone container has the files and the logs for itself.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from typing import Final
 
 from uvmd.api.transaction import Undo
-from uvmd.errors import Failed
+from uvmd.errors import Failed, UvmdError
 from uvmd.host.containers import Container
 from uvmd.host.context import Context
 from uvmd.host.operations import runtime_undo
 from uvmd.host.operations.places import root_above
 from uvmd.host.operations.planning import Planned
 from uvmd.host.operations.written import take_back, write_new
+from uvmd.host.pods import Pod
 from uvmd.linux import cgroup_limits, mounts, paths
 from uvmd.linux.trees import remove_tree
 from uvmd.oci.role import Kind
 from uvmd.oci.shape.network_files import NAMES as FILES
 from uvmd.oci.shape.sources import HUGEPAGE_MOUNTS, SANDBOX_MOUNTS, TMPFS_MOUNTS
+
+log = logging.getLogger(__name__)
 
 LOGS: Final = "logs"
 #: Directories that are mounts of their own, so that what is mounted below one shows in its copies.
@@ -117,10 +121,13 @@ def take_down_mounts(container: Container) -> None:
     Raises:
         Failed: something stays mounted.
     """
-    if not container.is_sandbox:
-        return
+    if container.is_sandbox:
+        _unmount_shared(container.sandbox_root)
+
+
+def _unmount_shared(root: str) -> None:
     for name in SHARED:
-        path = f"{container.sandbox_root}/{name}"
+        path = f"{root}/{name}"
         try:
             _unmount_tree(path)
         except OSError as error:
@@ -160,6 +167,18 @@ def remove_cgroup(ctx: Context, container: Container) -> None:
         runtime_undo.remove_cgroup(ctx, group)
     except OSError as error:
         raise Failed(f"cgroup {group}: {error.filename}: {error.strerror}") from error
+
+
+def take_down_lost(ctx: Context, pod: Pod) -> None:
+    """Take down a pod whose sandbox nobody knows any more. What fails is logged."""
+    try:
+        _unmount_shared(pod.root)
+        runtime_undo.remove_cgroup(ctx, pod.cgroup)
+    except (UvmdError, OSError) as error:
+        log.error(
+            "pod without a sandbox could not be taken down, ignoring",
+            extra={"pod": pod.id, "error": str(error)},
+        )
 
 
 def undo_interrupted(ctx: Context, container: Container) -> None:
