@@ -19,6 +19,7 @@ import bare
 import calibration
 import footprint
 import lives
+import overlays
 import relay
 from report import Figure, as_json, table
 
@@ -52,6 +53,7 @@ def sections(quick: bool) -> dict[str, Callable[[], Iterable[Figure]]]:
         "concurrency": lambda: on("crun", lambda _, bridge: lives.concurrency(bridge, 1 if quick else 3)),
         "relay": lambda: on("crun", lambda _, bridge: relay.gibibyte(bridge, 2 if quick else 20)),
         "waits": footprint.pending_waits,
+        "overlay": lambda: [overlays.added_and_removed(5 * count)],
         "network": lambda: [adapters.added_to_a_pod(count)],
     }
 

@@ -244,6 +244,13 @@ def test_a_plugin_s_state_is_one_object_kept_for_the_owner_only(tmp_path: Path) 
     state.save({"v": 1, "list": [1]})
     state.save({"v": 2})
     assert FileState(str(path)).load() == {"v": 2}
+    # As if the daemon had died between removing the old file and renaming the new one.
+    aside = path.with_name(f"{path.name}.new")
+    path.rename(aside)
+    assert FileState(str(path)).load() == {"v": 2}
+    aside.write_text('{"v')
+    assert FileState(str(path)).load() == {}, "cut off: nothing had been saved by then"
+    state.save({"v": 3})
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert [entry.name for entry in path.parent.iterdir()] == ["dist.json"]

@@ -1,8 +1,10 @@
 """What core keeps of the plugins' devices: the record of each, and the mount table.
 
 A record is what an apply returned: plain JSON, small, without secrets, handed to the
-remove. With a path the whole is written at each change, aside and renamed, owner-only;
-a later daemon reads it. What was begun and neither committed nor aborted is what the
+remove. With a path the whole is written at each change, owner-only; a later daemon reads
+it. It is written aside, then the old file is removed and the new one renamed: at every
+moment one of the two is whole, and ext4, which writes out what is renamed over another
+file, has no reason to. What was begun and neither committed nor aborted is what the
 daemon died in the middle of.
 """
 
@@ -17,6 +19,7 @@ from typing import Any
 from uvmd.api.resources import MAX_RECORD_BYTES, Record
 from uvmd.errors import Failed
 from uvmd.host.table import MountTable
+from uvmd.linux.files import unlink_if_there
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +103,8 @@ class Records:
         """
         if not self._path:
             return []
-        try:
-            with open(self._path, "rb") as file:
-                saved = json.load(file)
-        except FileNotFoundError:
+        saved = self._read()
+        if saved is None:
             return []
         if saved["v"] != VERSION:
             raise ValueError(f"version {saved['v']}")
@@ -113,6 +114,21 @@ class Records:
         table.restore(self._mounts)
         unfinished: list[str] = saved["doing"]
         return unfinished
+
+    def _read(self) -> dict[str, Any] | None:
+        saved: dict[str, Any]
+        try:
+            with open(self._path, "rb") as file:
+                saved = json.load(file)
+            return saved
+        except FileNotFoundError:
+            pass
+        try:
+            with open(f"{self._path}.new", "rb") as file:
+                saved = json.load(file)
+            return saved
+        except (FileNotFoundError, ValueError):
+            return None  # not whole: the very first, and nothing had been done yet
 
     def _keep(self, table: MountTable) -> None:
         self._mounts = table.snapshot()
@@ -134,6 +150,7 @@ class Records:
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
             file.write(json.dumps(state, separators=(",", ":")).encode())
+        unlink_if_there(self._path)
         os.rename(aside, self._path)
 
 

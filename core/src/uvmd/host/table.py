@@ -32,12 +32,13 @@ def clean(path: str) -> str:
 
 def ancestry(path: str) -> Iterator[str]:
     """Yield a cleaned path and all that contain it, deepest first."""
-    while True:
+    yield path
+    # By hand: an overlay of many layers asks for each of them.
+    while (cut := path.rfind("/")) > 0:
+        path = path[:cut]
         yield path
-        parent = posixpath.dirname(path)
-        if parent in (path, ""):
-            return
-        path = parent
+    if cut == 0 and path != "/":
+        yield "/"
 
 
 class _Entry:
@@ -178,7 +179,10 @@ class MountTable:
             done.pop()()
 
     def _containing(self, path: str) -> _Entry | None:
-        return next((self._entries[one] for one in ancestry(clean(path)) if one in self._entries), None)
+        for one in ancestry(clean(path)):
+            if (entry := self._entries.get(one)) is not None:
+                return entry
+        return None
 
     def _below(self, claim: Claim) -> list[_Entry]:
         """The entries that hold what the claim uses, once for each use; others do not count."""

@@ -10,7 +10,12 @@ from typing import Any
 
 
 class FileState:
-    """One JSON object in a file, owner-only, replaced whole."""
+    """One JSON object in a file, owner-only, replaced whole.
+
+    A new value is written aside, then the old file is removed and the new one renamed: at
+    every moment one of the two is whole. A rename over the old one would have ext4 write
+    the data out first.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -26,7 +31,15 @@ class FileState:
             with open(self._path, "rb") as file:
                 value: dict[str, Any] = json.load(file)
         except FileNotFoundError:
-            return {}
+            return self._load_aside()
+        return value
+
+    def _load_aside(self) -> dict[str, Any]:
+        try:
+            with open(f"{self._path}.new", "rb") as file:
+                value: dict[str, Any] = json.load(file)
+        except (FileNotFoundError, ValueError):
+            return {}  # not whole: the very first, and nothing had been saved before
         return value
 
     def save(self, value: Mapping[str, Any]) -> None:
@@ -42,4 +55,8 @@ class FileState:
             fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with open(fd, "wb") as file:
                 file.write(text)
+            try:
+                os.unlink(self._path)
+            except FileNotFoundError:
+                pass
             os.rename(aside, self._path)
