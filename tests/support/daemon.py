@@ -159,9 +159,9 @@ class Daemon:
 
     def find_daemon(self) -> int | None:
         for pid in children(self.monitor_pid):
-            if "uvmd.daemon" in command_line(pid) or any(
-                word.endswith("scripted_daemon.py") for word in command_line(pid)
-            ):
+            words = command_line(pid)
+            # As gcs it is another module of the same package.
+            if any(word.startswith("uvmd.daemon") or word.endswith("scripted_daemon.py") for word in words):
                 return pid
         return None
 

@@ -26,6 +26,8 @@ NULL_ID = "00000000-0000-0000-0000-000000000000"
 ZERO_GUID = NULL_ID
 FOREVER = 0xFFFFFFFF
 NOTIFICATION = 0x30100101
+#: uvmd's own: only a connection that asked for it may see one.
+EVENT = 0x3F000101
 
 CREATE = 0x10100101
 START = 0x10100201
@@ -82,6 +84,8 @@ class Connection:
     def __init__(self, host: Host, read_fd: int, write_fd: int) -> None:
         self.host = host
         self.notifications: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
+        self.wants_events = False
         self.order: list[int] = []  # message ids in the order of their answers
         self._read_fd, self._write_fd = read_fd, write_fd
         self._buffer = bytearray()
@@ -142,6 +146,10 @@ class Connection:
             assert len(value["ActivityId"]) == len(ZERO_GUID), "a real host parses this as a GUID"
             self.notifications.append(value)
             return
+        if type_ == EVENT:
+            assert self.wants_events, "an unknown notification kills a real bridge"
+            self.events.append(value)
+            return
         assert id_ in self.outstanding, f"a response for the unknown id {id_} kills a real bridge"
         asked = self.outstanding.pop(id_)
         assert type_ == 0x20000000 | (asked & 0x0FFFFFFF), f"response type {type_:#x} to {asked:#x}"
@@ -190,6 +198,16 @@ class Connection:
             assert left > 0, f"no notification for {container_id} within {timeout_s} s"
             self.pump(left)
 
+    def wait_for_event(self, container_id: str, kind: str, timeout_s: float = 30) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            for value in self.events:
+                if (value["ContainerId"], value["Type"]) == (container_id, kind):
+                    return value
+            left = deadline - time.monotonic()
+            assert left > 0, f"no event {kind} for {container_id} within {timeout_s} s: {self.events}"
+            self.pump(left)
+
     def wait_until_closed(self, timeout_s: float = 10) -> None:
         deadline = time.monotonic() + timeout_s
         try:
@@ -208,6 +226,7 @@ class Connection:
     # -- messages, as the host sends them
 
     def negotiate(self, minimum: int = 4, maximum: int = 4, **fields: Any) -> dict[str, Any]:
+        self.wants_events = fields.get("UvmdEvents") is True
         return self.call(NEGOTIATE, "", MinimumVersion=minimum, MaximumVersion=maximum, **fields)
 
     def create(self, container_id: str, spec: Any, **config: Any) -> dict[str, Any]:

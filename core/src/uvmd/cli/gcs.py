@@ -10,6 +10,8 @@ import sys
 
 from uvmd.cli.start import become_monitor
 
+_OOM_SCORE = -999
+
 
 def main() -> None:
     """Entry point of ``gcs``."""
@@ -19,4 +21,20 @@ def main() -> None:
 
         print(help_text(), end="")
         return
+    _survive_lack_of_memory()
     become_monitor("uvmd.daemon.gcs", arguments)
+
+
+def _survive_lack_of_memory(path: str = "/proc/self/oom_score_adj") -> None:
+    """Have the kernel kill anything else first: with the monitor the exit codes go.
+
+    The monitor hands it on to the daemon and to nobody else. Elsewhere systemd does this.
+    """
+    try:
+        with open(path, encoding="ascii") as file:
+            if int(file.read()) <= _OOM_SCORE:
+                return
+        with open(path, "w", encoding="ascii") as file:
+            file.write(str(_OOM_SCORE))
+    except OSError:
+        return  # not permitted to lower it: as before

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 
 from uvmd import plugin_manager
+from uvmd.api.containers import ContainerEvent
+from uvmd.bridge import events
 from uvmd.bridge.server import Bridge, warm
 from uvmd.daemon.config import Config
+from uvmd.daemon.own_cgroup import OwnCgroup
 from uvmd.daemon.run_dir import RunDir
 from uvmd.errors import ConfigError, Failed
 from uvmd.host.context import HostSettings
 from uvmd.host.core_types import core_types
 from uvmd.host.host import Host
 from uvmd.host.locks import ChangeLock
+from uvmd.host.memory_events import OutOfMemory
 from uvmd.host.modify import Modifier
 from uvmd.host.mounted import ContainerMounts
 from uvmd.host.network import Network
 from uvmd.host.records import Records
 from uvmd.host.shapers import Shapers
 from uvmd.host.table import MountTable
+from uvmd.linux.notices import Notices
 from uvmd.monitor.link import Link, MonitorState
 from uvmd.observe import logs
 from uvmd.observe.spans import Span, Spans
@@ -36,6 +43,7 @@ class Daemon:
     """
 
     def __init__(self, config: Config, link: Link) -> None:
+        self._config = config
         self._run_dir = RunDir(config.paths.run_dir)
         if config.vm.core_pattern:
             _write_core_pattern(config.vm.core_pattern)
@@ -68,6 +76,8 @@ class Daemon:
             self.host.setup()
         except Failed as error:
             raise ConfigError(str(error)) from error
+        self._notices = Notices()
+        self._own_cgroup = _own_cgroup(config, self.host, self._notices)
         self._modifier = Modifier(
             self.gate,
             lock,
@@ -108,6 +118,17 @@ class Daemon:
         self.host.recover(state)
         if self.plugins.container_events:
             self.host.on_container_event(self.plugins.container_events.tell)
+        self.host.on_container_event(self._tell_host)
+        self.host.on_out_of_memory(self._notices, self._tell_out_of_memory)
+        first = state.daemon_starts == 1
+        if self._config.log.kernel_level >= 0:
+            from uvmd.daemon import kernel_log
+
+            kernel_log.start(self._config.log.kernel_level, first=first)
+        if self._config.vm.time_sync == "auto":
+            from uvmd.daemon import time_sync
+
+            time_sync.start(self._link, self._run_dir.path, first=first)
 
     def warm_up(self) -> None:
         """Load what a request will need, on a thread of its own."""
@@ -132,6 +153,24 @@ class Daemon:
         """Take all containers down and forget what was kept for a next daemon."""
         self.host.end_all()
         self._run_dir.forget_gate()
+        if self._own_cgroup is not None:
+            self._own_cgroup.leave()
+
+    def _tell_host(self, event: ContainerEvent) -> None:
+        if self.bridge.wants_events:
+            facts = {
+                "PodId": event.sandbox_id,
+                "Time": event.at,
+                "ProcessId": event.pid,
+                "Status": event.status,
+            }
+            self.bridge.tell(events.KINDS[event.kind], event.container_id, facts)
+
+    def _tell_out_of_memory(self, event: OutOfMemory) -> None:
+        usage, peak, limit = event.memory
+        facts = {"PodId": event.pod_id, "Time": time.time(), "Kills": event.kills}
+        facts |= {"UsageBytes": usage, "PeakBytes": peak, "LimitBytes": limit}
+        self.bridge.tell(events.OUT_OF_MEMORY, event.container_id, facts)
 
     def _tell_span(self, span: Span) -> None:
         from uvmd.api.containers import Span as ToldSpan
@@ -154,6 +193,21 @@ def _refuse_unserved(plugins: plugin_manager.Plugins) -> None:
     for hook in ("services",):
         for name in plugins.names(hook):
             raise ConfigError(f"a plugin declares {name} under {hook}, which this version does not serve yet")
+
+
+def _own_cgroup(config: Config, host: Host, notices: Notices) -> OwnCgroup | None:
+    """Move the daemon and its monitor to the cgroup that the configuration names, if any.
+
+    Raises:
+        ConfigError: it cannot be made or entered.
+    """
+    if not config.cgroups.own:
+        return None
+    own = OwnCgroup(host.cgroups, config.cgroups.own, (os.getppid(), os.getpid()))
+    own.enter(config.cgroups.reserve_bytes)
+    if config.cgroups.warn_bytes:
+        own.watch(notices, config.cgroups.warn_bytes)
+    return own
 
 
 def _network(plugins: plugin_manager.Plugins, wanted: str) -> Network:

@@ -34,6 +34,11 @@ class Log:
     )
     file: str = _option("", "append to this file (made with mode 0600) instead of standard error")
     scrub: bool = _option(True, "hide environment values, arguments and policy bodies")
+    kernel_level: int = _option(
+        -1,
+        "forward the kernel's records up to this priority (0 emerg to 7 debug); -1 forwards none",
+        at_least=-1,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +69,24 @@ class Vm:
         "auto", "one request at a time: auto looks for confidential hardware", ("auto", "always")
     )
     core_pattern: str = _option("", "written to /proc/sys/kernel/core_pattern at start; empty leaves it")
+    time_sync: str = _option(
+        "off", "auto runs chronyd on the hypervisor's PTP clock where there is one", ("off", "auto")
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Cgroups:
-    """The cgroup under which all containers live."""
+    """The cgroup under which all containers live, and that of uvmd itself."""
 
     pods: str = _option("/pods", "root cgroup of all containers")
     reserve_bytes: int = _option(
         192 * MIB, "memory kept from containers: limit = total - reserve", at_least=0
+    )
+    own: str = _option(
+        "", "cgroup for uvmd itself, protected up to the reserve; empty stays in the one it was started in"
+    )
+    warn_bytes: int = _option(
+        128 * MIB, "log a warning when the cgroup of uvmd itself uses more than this; 0 does not", at_least=0
     )
 
 

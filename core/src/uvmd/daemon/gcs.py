@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from uvmd.daemon.config import options
 from uvmd.errors import ConfigError
 
 _GO_TRUTH = {**dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
@@ -20,8 +21,9 @@ _LEVELS = {
     "panic": "error", "fatal": "error", "error": "error", "warn": "warning", "warning": "warning",
     "info": "info", "debug": "debug", "trace": "debug",
 }  # fmt: skip
-#: Accepted so that a host's command line works; what they ask for is not built yet.
-_WITHOUT_EFFECT = ("kmsgLogLevel", "gcs-mem-limit-bytes", "disable-time-sync")
+#: Sizes that were measured for another daemon: obeyed, with a warning if they are below ours.
+_SIZES = {"root-mem-reserve-bytes": "cgroups.reserve_bytes", "gcs-mem-limit-bytes": "cgroups.warn_bytes"}
+_LARGEST = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,10 @@ FLAGS = {
     "log-format": Flag("text", "text or json"),
     "use-inouterr": Flag("false", "bridge on descriptors 0 and 1", bool),
     "core-dump-location": Flag("", "written to /proc/sys/kernel/core_pattern"),
-    "kmsgLogLevel": Flag("4", "accepted; kernel log forwarding comes with a later release", int),
-    "root-mem-reserve-bytes": Flag("78643200", "memory kept from the containers' cgroup", int),
-    "gcs-mem-limit-bytes": Flag("52428800", "accepted; the warning comes with a later release", int),
-    "disable-time-sync": Flag("false", "accepted; time synchronisation comes with a later release", bool),
+    "kmsgLogLevel": Flag("4", "forward the kernel's records up to this priority (0 emerg to 7 debug)", int),
+    "root-mem-reserve-bytes": Flag("201326592", "memory kept from the containers' cgroup", int),
+    "gcs-mem-limit-bytes": Flag("134217728", "warn when uvmd's own cgroup, /gcs, uses more than this", int),
+    "disable-time-sync": Flag("false", "do not run chronyd on the hypervisor's clock", bool),
     "scrub-logs": Flag("true", "scrub payloads in logs", bool),
     "initial-policy-stance": Flag("allow", "allow or deny until a policy is set"),
 }
@@ -97,7 +99,10 @@ def translate(given: Mapping[str, str], environment: Mapping[str, str], *, owns_
         "--log-file": value["logfile"],
         "--log-format": value["log-format"],
         "--log-scrub": str(_GO_TRUTH[value["scrub-logs"]]),
-        "--cgroups-reserve-bytes": value["root-mem-reserve-bytes"],
+        "--log-kernel-level": str(min(int(value["kmsgLogLevel"]), 7)),
+        "--cgroups-reserve-bytes": str(min(int(value["root-mem-reserve-bytes"]), _LARGEST)),
+        "--cgroups-warn-bytes": str(min(int(value["gcs-mem-limit-bytes"]), _LARGEST)),
+        "--vm-time-sync": "off" if _GO_TRUTH[value["disable-time-sync"]] else "auto",
         "--vm-core-pattern": value["core-dump-location"],
         "--vm-stance": value["initial-policy-stance"],
     }
@@ -106,7 +111,19 @@ def translate(given: Mapping[str, str], environment: Mapping[str, str], *, owns_
         flags["--transport"] = "stdio"
     if owns_machine and "UVMD_VM_AGENT" not in environment:
         flags["--vm-agent"] = "true"
+    if "UVMD_CGROUPS_OWN" not in environment:
+        flags["--cgroups-own"] = "/gcs"
     return [f"{flag}={text}" for flag, text in flags.items()]
+
+
+def notes(given: Mapping[str, str]) -> list[str]:
+    """Return what should be said of the given flags once logging works."""
+    known = options()
+    return [
+        f"-{name}={given[name]} is below the {known[key].default} that uvmd wants, obeying"
+        for name, key in _SIZES.items()
+        if name in given and int(given[name]) < known[key].default
+    ]
 
 
 def owns_machine() -> bool:
@@ -137,11 +154,7 @@ def main() -> None:
     except ConfigError as error:
         print(f"gcs: {error}", file=sys.stderr)
         sys.exit(2)
-    sys.exit(
-        run(
-            flags, notes=[f"-{name} has no effect yet, ignoring" for name in _WITHOUT_EFFECT if name in given]
-        )
-    )
+    sys.exit(run(flags, notes=notes(given)))
 
 
 if __name__ == "__main__":
