@@ -20,6 +20,7 @@ import calibration
 import footprint
 import lives
 import overlays
+import pods
 import relay
 from report import Figure, as_json, table
 
@@ -55,6 +56,13 @@ def sections(quick: bool) -> dict[str, Callable[[], Iterable[Figure]]]:
         "waits": footprint.pending_waits,
         "overlay": lambda: [overlays.added_and_removed(5 * count)],
         "network": lambda: [adapters.added_to_a_pod(count)],
+        "pods": lambda: [
+            *on("crun", lambda daemon, bridge: pods.workload_against_bare(daemon, bridge, "crun", count)),
+            *on("runc", lambda daemon, bridge: pods.workload_against_bare(daemon, bridge, "runc", count)),
+            *on("crun", lambda daemon, bridge: pods.pod_of_three(daemon, bridge, "crun", count // 2)),
+            *on("runc", lambda daemon, bridge: pods.pod_of_three(daemon, bridge, "runc", count // 2)),
+            pods.memory(5 if quick else 50),
+        ],
     }
 
 
