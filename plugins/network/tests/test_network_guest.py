@@ -10,6 +10,7 @@ import pytest
 from guest.harness.code import ROOTFS
 from guest.harness.devices import PciDevice
 from guest.harness.guest import Guest
+from guest.harness.leaks import assert_nothing_left, holdings
 from support.containers import new_id
 from support.host import NULL_ID
 from support.pods import Pod, sandbox_spec
@@ -25,6 +26,19 @@ def plug(guest: Guest, at: int) -> PciDevice:
     device = guest.add_pci("virtio-net-pci", port=f"rp{at + 1}", mac=MACS[at], netdev=f"hub{at}")
     device.after_removal("netdev_del", id=f"hub{at}")
     return device
+
+
+@pytest.fixture
+def guest(fresh_guest: Guest) -> Iterator[Guest]:
+    """A guest in which an adapter has been before: the files of the first one stay."""
+    first = plug(fresh_guest, 0)
+    fresh_guest.bridge.modify(NULL_ID, "Network", settings=settings(MACS[0], 1))
+    remove(fresh_guest, MACS[0])
+    first.remove()
+    before = fresh_guest.call(holdings)
+    yield fresh_guest
+    assert_nothing_left(fresh_guest, before)
+    fresh_guest.assert_kernel_is_calm()
 
 
 @pytest.fixture

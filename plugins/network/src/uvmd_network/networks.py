@@ -192,9 +192,8 @@ class Networks:
         found: list[Route] = []
         for one in self.table.all():
             if one is namespace or (one.host and namespace.host):
-                found += [
-                    route for adapter in list(one.adapters) for route in (adapter.layout or Layout()).routes
-                ]
+                for adapter in list(one.adapters):
+                    found += adapter.layout.routes if adapter.layout else ()
         return found
 
     def _take(self, namespace: Namespace, adapter: Adapter, undo: Undo) -> None:
@@ -245,7 +244,8 @@ class Networks:
         """Take every adapter back and leave the pod, whatever fails.
 
         Raises:
-            Failed: with the first failure; the others are left to the kernel, as it is.
+            Failed: with every failure. What could not be taken back goes when the kernel
+                takes the pod's network namespace down.
         """
         failures: list[str] = []
         undo = Undo()
@@ -265,7 +265,6 @@ class Networks:
     def _detach_whole(self, key: str) -> None:
         with self.table.locked(key) as namespace:
             self._take_all(namespace)
-        self.table.save()
 
     def _withdraw(self, key: str, adapter: Adapter) -> None:
         undo = Undo()
