@@ -142,7 +142,9 @@ def show(demo: Demo) -> None:
         demo.uvmctl("ps")
         demo.uvmctl("exec", "demo-web", "sh", "-c", "echo still here; exit 3", expect=3)
 
-        say("6. Clean up: stop it, delete it, stop the daemon.")
+        show_pod(demo, root)
+
+        say("7. Clean up: stop it, delete it, stop the daemon.")
         demo.uvmctl("stop", "-t", "1", "demo-web")
         demo.uvmctl("rm", "demo-web")
         print(f"$ kill {monitor.pid}", flush=True)
@@ -150,6 +152,20 @@ def show(demo: Demo) -> None:
         status = monitor.wait(20)
         print(f"  -> uvmd ended with status {status}", flush=True)
         assert status == 0
+
+
+def show_pod(demo: Demo, root: str) -> None:
+    say("6. A pod: its sandbox, a server and a client, which talk over the pod's own network.")
+    pod = ("--pod", "demo-pod")
+    demo.uvmctl("run", "-d", "--name", "demo-pod", *pod, "--hostname", "shop", root, "sleep", "600")
+    server = "while :; do nc -l -p 80 -e echo hello from the server of $(hostname); done"
+    demo.uvmctl("run", "-d", "--name", "demo-server", *pod, root, "sh", "-c", server)
+    client = "for i in $(seq 50); do nc 127.0.0.1 80 </dev/null 2>/dev/null && exit; sleep 0.1; done; exit 9"
+    text = demo.uvmctl("run", "--rm", "--name", "demo-client", *pod, root, "sh", "-c", client)
+    assert "hello from the server of shop" in text
+    demo.uvmctl("ps")
+    for name in ("demo-server", "demo-pod"):
+        demo.uvmctl("rm", "-f", name)
 
 
 def leftovers() -> list[str]:

@@ -255,3 +255,24 @@ def test_an_unusual_exit_code_becomes_one_byte(invoke: Invoke, daemon: FakeDaemo
 def test_a_bare_name_takes_our_own_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVMCTL_TEST", "x")
     assert environment(["A=b", "UVMCTL_TEST", "UVMCTL_NOT_SET"]) == ["A=b", "UVMCTL_TEST=x"]
+
+
+def ps_of(**containers: int) -> dict[str, Any]:
+    rows = [{"id": name, "state": "running", "pid": pid} for name, pid in containers.items()]
+    return {"Properties": json.dumps({"uvmd.ps": {"containers": rows, "processes": []}})}
+
+
+def test_a_container_joins_the_pod_of_a_running_sandbox(invoke: Invoke, daemon: FakeDaemon) -> None:
+    daemon.answers[Message.GET_PROPERTIES] = lambda body: ps_of(shop=77)
+    assert invoke("run", "-d", "--name", "web", "--pod", "shop", "/srv/rootfs", "true").exit_code == 0
+    spaces = created(daemon)["OciSpecification"]["linux"]["namespaces"]
+    assert {"type": "network", "path": "/proc/77/ns/net"} in spaces
+
+
+def test_a_pod_without_a_sandbox_cannot_be_joined(invoke: Invoke, daemon: FakeDaemon) -> None:
+    daemon.answers[Message.GET_PROPERTIES] = lambda body: ps_of(other=77)
+    result = invoke("run", "-d", "--name", "web", "--pod", "shop", "/srv/rootfs", "true")
+    assert result.exit_code != 0
+    assert "uvmctl run -d --name shop --pod shop" in result.output
+    assert not daemon.bodies(Message.CREATE)
+    assert "--print-spec" in invoke("run", "--print-spec", "--pod", "shop", "/srv/rootfs", "true").output

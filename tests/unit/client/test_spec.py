@@ -201,3 +201,25 @@ def test_every_spec_is_json_with_distinct_mount_points(
     assert spec["process"]["args"] == args
     destinations = [mount["destination"] for mount in spec["mounts"]]
     assert len(destinations) == len(set(destinations))
+
+
+def test_the_container_with_the_pods_id_is_its_sandbox() -> None:
+    spec = build_spec("shop", options(pod="shop", network="ns-1"))
+    assert spec["annotations"] == {
+        "io.kubernetes.cri.container-type": "sandbox",
+        "io.kubernetes.cri.sandbox-id": "shop",
+    }
+    assert spec["hostname"] == "shop"
+    assert not any("path" in entry for entry in spec["linux"]["namespaces"])
+
+
+def test_others_share_its_network_ipc_and_host_name() -> None:
+    spec = build_spec("web", options(pod="shop", sandbox_pid=7, annotations={"a": "b"}))
+    assert spec["annotations"]["io.kubernetes.cri.container-type"] == "container"
+    assert spec["annotations"]["a"] == "b"
+    assert spec["hostname"] == ""
+    shared = {entry["type"]: entry["path"] for entry in spec["linux"]["namespaces"] if "path" in entry}
+    assert shared == {"ipc": "/proc/7/ns/ipc", "network": "/proc/7/ns/net", "uts": "/proc/7/ns/uts"}
+    for wrong in ({"hostname": "own"}, {"network": "host"}):
+        with pytest.raises(SpecError, match="joins a pod"):
+            build_spec("web", options(pod="shop", sandbox_pid=7, **wrong))

@@ -19,6 +19,11 @@ BUNDLE_ROOT = "/run/gcs/c"
 TEE_LOG_PATH = "io.microsoft.container.lcow.tee-log-path"
 HOST_NETWORK = "io.microsoft.virtualmachine.lcow.hostnetwork"
 PRIVILEGED = "io.microsoft.virtualmachine.lcow.privileged"
+CONTAINER_TYPE = "io.kubernetes.cri.container-type"
+SANDBOX_ID = "io.kubernetes.cri.sandbox-id"
+
+#: What the containers of a pod share, and the kernel's names for it.
+_SHARED = {"ipc": "ipc", "network": "net", "uts": "uts"}
 
 _CPU_PERIOD_US = 100_000
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -33,6 +38,9 @@ class ContainerOptions:
     ``network`` is ``none`` (an own, empty namespace), ``host`` (the VM's) or the id of a
     namespace that Network requests have filled. ``tee`` is a path below the container's
     log directory to which the daemon also writes the output.
+
+    ``pod`` is the id of a pod. The container with that very id is its sandbox; any other is a
+    workload, and shares the namespaces of ``sandbox_pid``, the sandbox's init.
     """
 
     rootfs: str
@@ -52,6 +60,8 @@ class ContainerOptions:
     cap_add: Sequence[str] = ()
     cap_drop: Sequence[str] = ()
     network: str = "none"
+    pod: str = ""
+    sandbox_pid: int = 0
     tee: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,7 +81,7 @@ def bundle_path(container_id: str) -> str:
 
 
 def build_spec(container_id: str, options: ContainerOptions) -> dict[str, Any]:
-    """Return the OCI spec of a standalone container.
+    """Return the OCI spec of a container.
 
     Raises:
         SpecError: a wish makes no sense; the text names it.
@@ -88,7 +98,28 @@ def build_spec(container_id: str, options: ContainerOptions) -> dict[str, Any]:
     }
     if options.network not in ("none", "host"):
         spec["windows"] = {"network": {"networkNamespace": options.network}}
-    return spec
+    return _in_pod(container_id, options, spec) if options.pod else spec
+
+
+def _in_pod(container_id: str, options: ContainerOptions, spec: dict[str, Any]) -> dict[str, Any]:
+    sandbox = container_id == options.pod
+    annotations = {
+        **spec["annotations"],
+        CONTAINER_TYPE: "sandbox" if sandbox else "container",
+        SANDBOX_ID: options.pod,
+    }
+    if sandbox:
+        return {**spec, "annotations": annotations}
+    if options.hostname or options.network != "none":
+        raise SpecError("a container that joins a pod has the pod's host name and network")
+    namespaces = [
+        {**entry, "path": f"/proc/{options.sandbox_pid}/ns/{_SHARED[entry['type']]}"}
+        if entry["type"] in _SHARED
+        else entry
+        for entry in spec["linux"]["namespaces"]
+    ]
+    linux = {**spec["linux"], "namespaces": namespaces}
+    return {**spec, "annotations": annotations, "linux": linux, "hostname": ""}
 
 
 def build_process(options: ContainerOptions) -> dict[str, Any]:

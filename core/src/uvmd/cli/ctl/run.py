@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from uvmd.cli.ctl.tables import table
 from uvmd.client import Client, ClientError, ContainerOptions, build_spec, bundle_path
 from uvmd.client.lifecycle import remove
 from uvmd.client.spec_text import parse_annotation, parse_size, parse_volume
+from uvmd.client.status import container_status
 
 
 def new_id() -> str:
@@ -55,6 +57,9 @@ def environment(entries: Sequence[str]) -> list[str]:
 @click.option(
     "--network", default="none", metavar="none|host|ID", help="No network, the VM's, or a namespace's id."
 )
+@click.option(
+    "--pod", default="", metavar="ID", help="Join this pod; with --name ID as well, become its sandbox."
+)
 @click.option("--tee", default="", metavar="PATH", help="Also write the output below the bundle's logs/.")
 @click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Add an annotation (repeatable).")
 @click.option("--print-spec", is_flag=True, help="Print the OCI spec and do nothing.")
@@ -88,6 +93,8 @@ def run_verb(
       uvmctl run -d --name web --memory 256m --cpus 1.5 /srv/rootfs httpd -f
       uvmctl run --rm --timing /srv/rootfs true         where the time goes
       tar c . | uvmctl run --rm -i /srv/rootfs tar t    pipes work as usual
+      uvmctl run -d --name shop --pod shop /srv/rootfs sleep 9999     the pod's sandbox
+      uvmctl run -d --name web --pod shop /srv/rootfs httpd -f        in its network
     """
     if detach and remove_after:
         raise click.UsageError("--rm needs somebody who waits; use `uvmctl rm -f` later, or leave -d out")
@@ -95,13 +102,18 @@ def run_verb(
         raise click.UsageError("-i needs somebody who stays; leave -d or -i out")
     container_id = name or new_id()
     options = _options(rootfs, command, wishes)
-    spec = build_spec(container_id, options)
+    joins = bool(options.pod) and options.pod != container_id
     if print_spec:
-        click.echo(json.dumps(spec, indent=2))
+        if joins:
+            raise click.UsageError("--print-spec cannot know the processes of the pod that --pod joins")
+        click.echo(json.dumps(build_spec(container_id, options), indent=2))
         return 0
     if not detach:
         require_terminal(options.terminal)
     with settings.connect() as client:
+        if joins:
+            options = replace(options, sandbox_pid=_sandbox_pid(client, options.pod))
+        spec = build_spec(container_id, options)
         with settings.step("create"):
             client.create(container_id, bundle=bundle or bundle_path(container_id), spec=spec)
         try:
@@ -118,6 +130,15 @@ def run_verb(
     if timing:
         _print_timing(settings)
     return status
+
+
+def _sandbox_pid(client: Client, pod: str) -> int:
+    found = container_status(client, pod)
+    if found is None or not found.pid or found.exit_code is not None:
+        raise click.ClickException(
+            f"pod {pod} has no running sandbox; start it with: uvmctl run -d --name {pod} --pod {pod} ..."
+        )
+    return found.pid
 
 
 def _options(rootfs: str, command: Sequence[str], wishes: dict[str, Any]) -> ContainerOptions:
@@ -139,6 +160,7 @@ def _options(rootfs: str, command: Sequence[str], wishes: dict[str, Any]) -> Con
         cap_add=wishes["cap_add"],
         cap_drop=wishes["cap_drop"],
         network=wishes["network"],
+        pod=wishes["pod"],
         tee=wishes["tee"],
         annotations=dict(parse_annotation(entry) for entry in wishes["annotation"]),
     )
