@@ -46,6 +46,14 @@ def test_without_a_clock_there_is_a_warning_and_nothing_is_run(
     assert not (tmp_path / "chronyd.conf").exists()
 
 
+def test_a_configuration_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = clocks(tmp_path, ptp0="hyperv")
+    time_sync.start(cast(Link, None), str(tmp_path / "none"), first=True, folder=folder)
+    assert "cannot be written" in caplog.records[0].getMessage()
+
+
 class Chronyd:
     """Lives as long as each entry says, then cannot be run any more."""
 

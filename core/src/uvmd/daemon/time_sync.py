@@ -70,8 +70,15 @@ def start(link: Link, run_dir: str, *, first: bool, folder: str = "/sys/class/pt
         log.warning("no clock of a hypervisor is there, the time is not synchronised, ignoring")
         return
     path = f"{run_dir}/chronyd.conf"
-    with open(path, "w", encoding="ascii") as file:
-        file.write(configuration(device))
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(configuration(device))
+    except OSError as error:
+        log.warning(
+            "chronyd's configuration cannot be written, the time is not synchronised, ignoring",
+            extra={"path": path, "error": error.strerror},
+        )
+        return
     argv = ["chronyd", "-n", "-f", path]
 
     def run() -> Completed:
