@@ -51,7 +51,10 @@ def with_client(command: click.Command) -> click.Command:
     """Let a plugin's verb run with a connected client as its context's object.
 
     The connection is made when the verb is invoked, so its ``--help`` needs no daemon.
+    A command whose attribute ``needs_client`` is False works without one.
     """
+    if getattr(command, "needs_client", True) is False:
+        return command
     invoke = command.invoke
 
     def invoke_connected(ctx: click.Context) -> Any:

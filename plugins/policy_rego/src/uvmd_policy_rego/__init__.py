@@ -1,0 +1,1 @@
+"""Security policies in Rego: the enforcer ``rego``."""

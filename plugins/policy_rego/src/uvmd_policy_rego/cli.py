@@ -1,0 +1,31 @@
+"""``uvmctl policy``: tools for policies. They work on files and need no daemon."""
+
+from __future__ import annotations
+
+from typing import IO
+
+import click
+
+
+@click.group()
+def policy() -> None:
+    """Look at security policies and try them."""
+
+
+policy.needs_client = False  # type: ignore[attr-defined]
+
+
+@policy.command()
+@click.argument("file", type=click.File("r", encoding="utf-8"))
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes at work.")
+def replay(file: IO[str], jobs: int) -> None:
+    """Run recorded sessions through the enforcer, one JSON line each.
+
+    \b
+      uvmctl policy replay sessions.jsonl
+      uvmctl policy replay --jobs 2 - < sessions.jsonl
+    """
+    from uvmd_policy_rego.replay import replay_lines
+
+    for line in replay_lines(file, jobs):
+        click.echo(line)

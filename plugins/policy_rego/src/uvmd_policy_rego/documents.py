@@ -1,0 +1,213 @@
+"""A policy's documents in an engine: what is loaded, asked, indexed and kept of fragments."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from uvmd_policy_rego import defaults, modules
+from uvmd_policy_rego.engine import Engine, EngineError, Function, compiles
+from uvmd_policy_rego.index import LayerIndex
+from uvmd_policy_rego.patterns import translate
+from uvmd_policy_rego.store import MetadataError, Operation, Store, parse_operations
+from uvmd_policy_rego.values import compare_versions, parse_version, plain, to_number
+
+
+class Documents:
+    """See the module.
+
+    Raises:
+        EngineError: the policy does not parse.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        default_mounts: Sequence[Mapping[str, Any]] = defaults.DEFAULT_MOUNTS,
+        privileged_mounts: Sequence[Mapping[str, Any]] = defaults.PRIVILEGED_MOUNTS,
+    ) -> None:
+        self.store = Store()
+        self.store.apply([Operation("map", "operatingsystem", "add", "ostype", "linux")])
+        self.static = modules.is_static(text)
+        self.default_mounts = [dict(mount) for mount in default_mounts]
+        self._privileged_mounts = [dict(mount) for mount in privileged_mounts]
+        self._index = LayerIndex()
+        self._indexed: int | None = None
+        self._seen = set(modules.METADATA_NAMES)
+        #: Modules of fragments that stay, by issuer and feed: namespace and text.
+        self.kept: dict[tuple[str, str], tuple[str, str]] = {}
+        self._base = Engine(self._functions(), self._data())
+        for name, module in modules.own_modules(indexed=self.static).items():
+            self._base.add_module(name, module)
+        add_policy_module(self._base, "policy.rego", text)
+        self._engine = self._base
+        if self.static:
+            self._refresh()
+
+    # Questions
+
+    def set_input(self, input: Mapping[str, Any]) -> None:
+        """Set what the next questions are about."""
+        self._engine.set_input(json.dumps(input))
+
+    def find(self, path: str) -> list[Any]:
+        """Return ``[value]`` of a document, ``[]`` if it is undefined.
+
+        Raises:
+            EngineError: the evaluation ended with an error.
+        """
+        if self.static and self._indexed != self.store.versions.get("issuers", 0):
+            self._refresh()
+        return [plain(value) for value in self._engine.find(path)]
+
+    def find_result(self, path: str) -> dict[str, Any]:
+        """Return the object that a rule yields, empty if undefined, its metadata applied.
+
+        Raises:
+            EngineError, MetadataError: see the texts.
+        """
+        found = self.find(path)
+        if not found:
+            return {}
+        result = found[0]
+        if not isinstance(result, dict):
+            raise EngineError("unable to load results object from Rego query")
+        if "metadata" in result:
+            self._apply(parse_operations(result.pop("metadata")))
+        return result
+
+    def _apply(self, operations: list[Operation]) -> None:
+        new = {operation.name for operation in operations} - self._seen
+        for name in new:
+            if not modules.is_identifier(name):
+                raise MetadataError("error loading metadata operation: the name is no identifier")
+        try:
+            self.store.apply(operations)
+        except MetadataError as error:
+            raise MetadataError(f"error applying metadata operations: {error}") from None
+        finally:
+            if new:
+                self._show(new)
+
+    def _show(self, names: set[str]) -> None:
+        self._seen |= names
+        module = modules.metadata_module(sorted(names))
+        for engine in {id(e): e for e in (self._base, self._engine)}.values():
+            engine.add_module(f"metadata/{'-'.join(sorted(names))}.rego", module)
+
+    # Fragments
+
+    def with_module(self, identity: tuple[str, str], namespace: str, text: str) -> Engine:
+        """Return the engine before, and let a fragment's module take part from now on.
+
+        Raises:
+            EngineError: it does not parse; nothing changed.
+        """
+        before = self._engine
+        engine = self._assembled({**self.kept, identity: (namespace, text)})
+        self._engine = engine
+        return before
+
+    def keep(self, identity: tuple[str, str], namespace: str, text: str) -> None:
+        """Let the module take part for good; of one namespace the newest counts."""
+        others = {who: kept for who, kept in self.kept.items() if who != identity and kept[0] != namespace}
+        self.kept = {**others, identity: (namespace, text)}
+        self._engine = self._assembled(self.kept)
+
+    def without_module(self, identity: tuple[str, str]) -> None:
+        """Take a fragment's module out, also one that had been kept before."""
+        self.kept = {who: kept for who, kept in self.kept.items() if who != identity}
+        self._engine = self._assembled(self.kept) if self.kept else self._base
+
+    def _assembled(self, kept: Mapping[tuple[str, str], tuple[str, str]]) -> Engine:
+        engine = self._base.clone()
+        by_namespace = dict(kept.values())
+        for namespace, text in by_namespace.items():
+            add_policy_module(engine, f"{namespace}.rego", text)
+        return engine
+
+    def restore_all(self, metadata: Mapping[str, Any]) -> None:
+        """Put metadata of an earlier run in place, names that our rules do not know included."""
+        self.store.restore(metadata)
+        new = set(metadata) - self._seen
+        if new:
+            self._show(new)
+
+    # What changes beside the metadata
+
+    def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
+        """Add to the default mounts. Only policies that read ``data`` themselves pay for it."""
+        self.default_mounts.extend(dict(mount) for mount in mounts)
+        if not self.static:
+            for engine in {id(e): e for e in (self._base, self._engine)}.values():
+                engine.replace_data(self._data())
+
+    def _refresh(self) -> None:
+        version = self.store.versions.get("issuers", 0)
+        self._engine.set_input("{}") if self._indexed is None else None
+        hashes = self._engine.find("data.framework.layer_hashes")
+        containers = self._engine.find("data.framework.candidate_containers")
+        self._index.refresh(hashes[0] if hashes else (), plain(containers[0]) if containers else ())
+        self._indexed = version
+
+    def _data(self) -> dict[str, Any]:
+        return {
+            "defaultMounts": self.default_mounts,
+            "privilegedMounts": self._privileged_mounts,
+            "sandboxPrefix": defaults.SANDBOX_PREFIX,
+            "hugePagesPrefix": defaults.HUGE_PAGES_PREFIX,
+            "plan9Prefix": defaults.PLAN9_PREFIX,
+            "defaultPrivilegedCapabilities": defaults.PRIVILEGED_CAPABILITIES,
+            "defaultUnprivilegedCapabilities": defaults.UNPRIVILEGED_CAPABILITIES,
+        }
+
+    def _functions(self) -> dict[str, Function]:
+        """What our Rego asks Python for. A list of one value stands for defined."""
+        return {
+            "uvmd.metadata": (1, self.store.document),
+            "uvmd.entry": (2, self.store.entry),
+            "uvmd.keys": (1, self.store.keys),
+            "uvmd.default_mounts": (1, lambda _: self.default_mounts),
+            "uvmd.hash_known": (1, self._index.hash_known),
+            "uvmd.containers_with_layers": (1, self._index.containers_with_layers),
+            "uvmd.compare": (2, lambda a, b: _optional(compare_versions(a, b))),
+            "uvmd.number": (1, lambda value: _optional(to_number(value))),
+            "uvmd.re2": (1, _usable_pattern),
+            "semver.is_valid": (1, lambda text: parse_version(text) is not None),
+            "semver.compare": (2, _required_order),
+            "crypto.sha256": (1, lambda text: hashlib.sha256(text.encode()).hexdigest()),
+        }
+
+
+def add_policy_module(engine: Engine, name: str, text: str) -> None:
+    """Parse a policy or fragment as Rego v1, else as the v0 that older hosts accepted.
+
+    Raises:
+        EngineError: it is neither; the error is that of v1.
+    """
+    try:
+        engine.add_module(name, text)
+    except EngineError as error:
+        try:
+            engine.add_module(name, text, old=True)
+        except EngineError:
+            raise error from None
+
+
+def _usable_pattern(pattern: str) -> list[str]:
+    """Return a pattern as the engine knows it; one that does not compile matches nothing."""
+    translated = translate(pattern)
+    return [translated] if translated is not None and compiles(translated) else []
+
+
+def _optional(value: Any) -> list[Any]:
+    return [] if value is None else [value]
+
+
+def _required_order(a: object, b: object) -> int:
+    order = compare_versions(a, b)
+    if order is None:
+        raise ValueError("semver.compare: not semantic versions")
+    return order

@@ -1,0 +1,111 @@
+"""The only module that knows which Rego engine answers: regorus, by its Python binding.
+
+What is kept here is how the binding behaves: it is strict (a builtin given a wrong type
+ends the query), it has no way to take a module out again (hence :meth:`Engine.clone`),
+and a change of ``data`` costs a new preparation of everything, so data stays as it is
+and what changes is read through extension functions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import regorus  # type: ignore[import-untyped]
+
+#: Policies that tools generate have lines of many kilobytes.
+_LIMITS = {"max_col": 64 << 20, "max_file_bytes": 64 << 20, "max_lines": 8 << 20}
+#: Kept compiled patterns; a large policy has hundreds.
+_KEPT_PATTERNS = 4096
+
+Function = tuple[int, Callable[..., Any]]
+
+
+class EngineError(Exception):
+    """A module does not compile or a query was ended by an error."""
+
+
+class Engine:
+    """Modules and data, and questions about them. Not thread-safe: one question at a time."""
+
+    def __init__(self, functions: Mapping[str, Function], data: Mapping[str, Any]) -> None:
+        self._engine = regorus.Engine()
+        self._engine.set_policy_length_config(**_LIMITS)
+        regorus.set_cache_config(regex=_KEPT_PATTERNS)
+        for name, (arity, function) in functions.items():
+            self._engine.add_extension(name, arity, function)
+        self._engine.add_data_json(json.dumps(data))
+
+    def clone(self) -> Engine:
+        """Return an engine with the same modules and data, which may get more."""
+        copy = object.__new__(Engine)
+        copy._engine = self._engine.clone()
+        return copy
+
+    def add_module(self, name: str, text: str, *, old: bool = False) -> str:
+        """Parse a module and return its package, ``data.policy`` say; ``old``: in Rego v0.
+
+        Raises:
+            EngineError: it does not parse.
+        """
+        try:
+            self._engine.set_rego_v0(old)
+            return str(self._engine.add_policy(name, text))
+        except BaseException as error:
+            raise _engine_error(error) from None
+        finally:
+            self._engine.set_rego_v0(False)
+
+    def replace_data(self, data: Mapping[str, Any]) -> None:
+        """Put other data in place. Slow: the next query prepares everything anew."""
+        self._engine.clear_data()
+        self._engine.add_data_json(json.dumps(data))
+
+    def set_input(self, text: str) -> None:
+        """Set ``input`` to a JSON value."""
+        try:
+            self._engine.set_input_json(text)
+        except BaseException as error:
+            raise _engine_error(error) from None
+
+    def find(self, path: str) -> list[Any]:
+        """Return ``[value]`` of a document such as ``data.policy.reason``, ``[]`` if undefined.
+
+        Raises:
+            EngineError: the evaluation was ended by an error.
+        """
+        try:
+            found = self._engine.eval_query(path)["result"]
+        # A panic of native code is a BaseException; it is an error of this query as well.
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            raise _engine_error(error) from None
+        return [found[0]["expressions"][0]["value"]] if found else []
+
+
+@lru_cache(maxsize=8192)
+def compiles(pattern: str) -> bool:
+    """Say whether the engine accepts a pattern; in a query one that it refuses is an error."""
+    try:
+        _patterns().set_input({"pattern": pattern})
+        _patterns().eval_query('regex.match(input.pattern, "")')
+    except RuntimeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> Any:
+    return regorus.Engine()
+
+
+def _engine_error(error: BaseException) -> EngineError:
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        raise error
+    text = str(error).split("\nStack backtrace", 1)[0].strip()
+    if "multiple outputs" in text or "must produce a single" in text:
+        text = "eval_conflict_error: complete rules must not produce multiple outputs: " + text
+    return EngineError(text or type(error).__name__)

@@ -1,0 +1,65 @@
+"""The Rego that an engine is made of: ours, and what a policy's text is taken for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+
+#: Names under ``data.metadata`` that our rules use; others appear when first written.
+METADATA_NAMES = (
+    "operatingsystem", "devices", "rw_devices", "overlayTargets", "matches", "started",
+    "p9mounts", "scratch_mounts", "issuers", "fragment_parameters",
+)  # fmt: skip
+_FRAMEWORK = (
+    "versions", "candidates", "predicates", "rules", "fragments", "reasons", "reasons_fragments",
+)  # fmt: skip
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WORDS = (
+    "as contains data default else every false if import in input not null package set some true with"
+)
+_KEYWORDS = frozenset(_WORDS.split())
+_TEXTS_AND_COMMENTS = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|#[^\n]*')
+_ALIAS = re.compile(r"^[ \t]*([a-z0-9_]+)[ \t]*:?=[ \t]*data\.framework\.\1[ \t\r]*$", re.MULTILINE)
+#: What could make a declaration depend on more than the policy's own text.
+_OUTSIDE = re.compile(
+    r"\b(?:data|input|with|time|rand|uuid|http|net|opa|uvmd|import(?!\s+(?:future|rego)\b))\b"
+)
+
+
+@cache
+def read_module(name: str) -> str:
+    """Return one of our modules."""
+    return (files("uvmd_policy_rego") / "rego" / f"{name}.rego").read_text("utf-8")
+
+
+def own_modules(*, indexed: bool) -> dict[str, str]:
+    """Return our modules by file name."""
+    names = (*_FRAMEWORK, "lookup_indexed" if indexed else "lookup_live")
+    found = {f"framework/{name}.rego": read_module(name) for name in names}
+    found["api.rego"] = read_module("api")
+    found["metadata.rego"] = metadata_module(METADATA_NAMES)
+    return found
+
+
+def is_identifier(name: str) -> bool:
+    """Say whether a rule can have this name."""
+    return _IDENTIFIER.fullmatch(name) is not None and name not in _KEYWORDS
+
+
+def metadata_module(names: Iterable[str]) -> str:
+    """Return a module by which policies see metadata; an unused name stays undefined."""
+    lines = (f"{name} := uvmd.metadata({json.dumps(name)})[0]" for name in names)
+    return "package metadata\n\n" + "\n\n".join(lines) + "\n"
+
+
+def is_static(text: str) -> bool:
+    """Say whether what the policy declares is the same at every question.
+
+    Conservative: rules that are the framework's are fine, and whatever else reaches
+    outside of the text is not. Only then may anything be computed ahead.
+    """
+    bare = _ALIAS.sub("", _TEXTS_AND_COMMENTS.sub('""', text))
+    return _OUTSIDE.search(bare) is None

@@ -1,0 +1,19 @@
+"""What the plugin declares. Thin, because it is imported at every start of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from uvmd.api import Named, hookimpl
+
+
+@hookimpl
+def enforcers() -> Iterable[Named]:
+    """The enforcer that a host gets when it sends a policy and names nobody."""
+    return [Named("rego", "uvmd_policy_rego.enforcer:make")]
+
+
+@hookimpl
+def cli_commands() -> Iterable[Named]:
+    """``uvmctl policy``: tools for policies; they need no daemon."""
+    return [Named("policy", "uvmd_policy_rego.cli:policy")]

@@ -1,0 +1,310 @@
+# What it means that a request is as a container, or a process, was declared.
+package framework
+
+# Textual on purpose: alternatives are not grouped and an escaped dollar counts as an
+# end, because policies were written and reviewed under these rules.
+anchor_pattern(pattern) := concat("", [start, pattern, end]) if {
+	is_string(pattern)
+	start := {true: "", false: "^"}[startswith(pattern, "^")]
+	end := {true: "", false: "$"}[endswith(concat("", [start, pattern]), "$")]
+}
+
+# A pattern that does not compile has no translation and matches nothing.
+pattern_matches(pattern, value) if {
+	is_string(value)
+	regex.match(uvmd.re2(anchor_pattern(pattern))[0], value)
+}
+
+command_ok(command) if command == input.argList
+
+workingDirectory_ok(working_dir) if working_dir == input.workingDir
+
+privileged_ok(_) if input.privileged == false
+
+privileged_ok(allow_elevated) if {
+	input.privileged == true
+	allow_elevated == true
+}
+
+noNewPrivileges_ok(no_new_privileges) if {
+	no_new_privileges
+	input.noNewPrivileges == true
+}
+
+noNewPrivileges_ok(no_new_privileges) if no_new_privileges == false
+
+seccomp_ok(hash) if hash == input.seccompProfileSHA256
+
+devices_ok if {
+	is_array(input.devices)
+	count(input.devices) == 0
+}
+
+signal_ok(signals) if input.signal in signals
+
+# Users and groups
+
+idName_ok(_, "any", _) := true
+
+idName_ok(pattern, "id", value) if pattern == value.id
+
+idName_ok(pattern, "name", value) if pattern == value.name
+
+idName_ok(pattern, "re2", value) if pattern_matches(pattern, value.name)
+
+user_ok(user) if {
+	user.umask == input.umask
+	idName_ok(user.user_idname.pattern, user.user_idname.strategy, input.user)
+	every group in input.groups {
+		some rule in user.group_idnames
+		idName_ok(rule.pattern, rule.strategy, group)
+	}
+}
+
+# Environment
+
+env_pattern_ok(pattern, "string", value) if pattern == value
+
+env_pattern_ok(pattern, "re2", value) if pattern_matches(pattern, value)
+
+env_rule_ok(rule, env) if {
+	rule.pattern != null
+	rule.strategy != null
+	env_pattern_ok(rule.pattern, rule.strategy, env)
+}
+
+env_rule_ok(rule, env) if {
+	rule.name != null
+	rule.name_strategy != null
+	rule.value != null
+	rule.value_strategy != null
+	at := indexof(env, "=")
+	at >= 0
+	env_pattern_ok(rule.name, rule.name_strategy, substring(env, 0, at))
+	env_pattern_ok(rule.value, rule.value_strategy, substring(env, at + 1, -1))
+}
+
+env_required_rule_ok(rule, _) if not rule.required
+
+env_required_rule_ok(rule, env_list) if {
+	rule.required
+	some env in env_list
+	env_rule_ok(rule, env)
+}
+
+env_known(rules, env) if {
+	some rule in rules
+	env_rule_ok(rule, env)
+}
+
+required_envs_ok(rules, env_list) if {
+	every rule in rules {
+		env_required_rule_ok(rule, env_list)
+	}
+}
+
+envList_ok(rules, env_list) if {
+	required_envs_ok(rules, env_list)
+	every env in env_list {
+		env_known(rules, env)
+	}
+}
+
+valid_envs_subset(rules) := {env |
+	some env in input.envList
+	env_known(rules, env)
+}
+
+valid_envs_for_all(_) := input.envList if not allow_environment_variable_dropping
+
+valid_envs_for_all(items) := best[0] if {
+	allow_environment_variable_dropping
+	subsets := [valid_envs_subset(item.env_rules) | some item in items]
+	count(subsets) > 0
+	most := max([count(subset) | some subset in subsets])
+	best := [subset | some subset in subsets; count(subset) == most]
+	every subset in best {
+		subset == best[0]
+	}
+}
+
+# Capabilities
+
+default_privileged_capabilities := {
+	"bounding": {name | some name in data.defaultPrivilegedCapabilities},
+	"effective": {name | some name in data.defaultPrivilegedCapabilities},
+	"inheritable": {name | some name in data.defaultPrivilegedCapabilities},
+	"permitted": {name | some name in data.defaultPrivilegedCapabilities},
+	"ambient": set(),
+}
+
+default_unprivileged_capabilities := {
+	"bounding": {name | some name in data.defaultUnprivilegedCapabilities},
+	"effective": {name | some name in data.defaultUnprivilegedCapabilities},
+	"inheritable": set(),
+	"permitted": {name | some name in data.defaultUnprivilegedCapabilities},
+	"ambient": set(),
+}
+
+get_capabilities(container, _) := container.capabilities if container.capabilities != null
+
+get_capabilities(container, true) := default_privileged_capabilities if {
+	container.capabilities == null
+	container.allow_elevated
+}
+
+get_capabilities(container, false) := default_unprivileged_capabilities if {
+	container.capabilities == null
+	container.allow_elevated
+}
+
+get_capabilities(container, _) := default_unprivileged_capabilities if {
+	container.capabilities == null
+	not container.allow_elevated
+}
+
+capability_sets := ["bounding", "effective", "inheritable", "permitted", "ambient"]
+
+same_names(allowed, asked) if {
+	is_list(allowed)
+	is_list(asked)
+	count(allowed) == count(asked)
+	every name in asked {
+		name in allowed
+	}
+	every name in allowed {
+		name in asked
+	}
+}
+
+is_list(value) if is_array(value)
+
+is_list(value) if is_set(value)
+
+capsList_ok(allowed, asked) if same_names(allowed, asked)
+
+caps_ok(allowed, asked) if {
+	every name in capability_sets {
+		capsList_ok(allowed[name], asked[name])
+	}
+}
+
+filter_capsList_by_allowed(allowed, asked) := {name |
+	some name in asked
+	name in allowed
+}
+
+filter_capsList_for_single_container(allowed) := {name: kept |
+	some name in capability_sets
+	kept := filter_capsList_by_allowed(allowed[name], input.capabilities[name])
+}
+
+# The fullest of what single containers would keep; several where they differ.
+largest_caps_sets_for_all(containers, privileged) := [kept |
+	some kept in filtered
+	caps_score(kept) == most
+] if {
+	filtered := [kept |
+		some container in containers
+		kept := filter_capsList_for_single_container(get_capabilities(container, privileged))
+		count(kept) == count(capability_sets)
+	]
+	count(filtered) > 0
+	most := max([caps_score(kept) | some kept in filtered])
+}
+
+caps_score(caps) := sum([count(names) | some names in caps])
+
+all_caps_sets_are_equal(sets) := sets[0] if {
+	every caps in sets {
+		caps == sets[0]
+	}
+}
+
+valid_caps_for_all(_, _) := input.capabilities if not allow_capability_dropping
+
+valid_caps_for_all(containers, privileged) := all_caps_sets_are_equal(largest_caps_sets_for_all(
+	containers,
+	privileged,
+)) if {
+	allow_capability_dropping
+}
+
+# Mounts
+
+mountSource_ok(constraint, source) if constraint == source
+
+mountSource_ok(constraint, source) if {
+	startswith(constraint, data.sandboxPrefix)
+	pattern_matches(replace(constraint, data.sandboxPrefix, input.sandboxDir), source)
+}
+
+mountSource_ok(constraint, source) if {
+	startswith(constraint, data.hugePagesPrefix)
+	pattern_matches(replace(constraint, data.hugePagesPrefix, input.hugePagesDir), source)
+}
+
+mountSource_ok(constraint, source) if {
+	startswith(constraint, data.plan9Prefix)
+	data.metadata.p9mounts[source] == input.containerID
+}
+
+mountConstraint_ok(constraint, mount) if {
+	mount.type == constraint.type
+	mount.destination != ""
+	mount.destination == constraint.destination
+	same_names(constraint.options, mount.options)
+	is_string(constraint.source)
+	mountSource_ok(constraint.source, mount.source)
+}
+
+mount_ok(mounts, _, mount) if {
+	some constraint in mounts
+	mountConstraint_ok(constraint, mount)
+}
+
+mount_ok(_, _, mount) if {
+	some constraint in uvmd.default_mounts("")
+	mountConstraint_ok(constraint, mount)
+}
+
+mount_ok(_, allow_elevated, mount) if {
+	allow_elevated
+	some constraint in data.privilegedMounts
+	mountConstraint_ok(constraint, mount)
+}
+
+# The sandbox container may always write to sysfs; no workload runs in it.
+mount_ok(_, _, mount) if {
+	input.isSandboxContainer
+	mount.type == "sysfs"
+	mount.source == "sysfs"
+	mount.destination == "/sys"
+	same_names(["nosuid", "noexec", "nodev", "rw"], mount.options)
+}
+
+mountList_ok(mounts, allow_elevated) if {
+	every mount in input.mounts {
+		mount_ok(mounts, allow_elevated, mount)
+	}
+}
+
+# Layers: the request names the topmost first, a policy the base first.
+
+layerHashes_ok(layers, hashes) if {
+	n := count(layers)
+	count(hashes) == n
+	every i, hash in hashes {
+		layers[(n - 1) - i] == hash
+	}
+}
+
+requested_layers := [hash |
+	some path in input.layerPaths
+	hash := data.metadata.devices[path]
+]
+
+layerPaths_ok(layers) if {
+	count(requested_layers) == count(input.layerPaths)
+	layerHashes_ok(layers, requested_layers)
+}

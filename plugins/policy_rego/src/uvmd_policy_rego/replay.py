@@ -1,0 +1,96 @@
+"""Recorded sessions run again: the enforcer's public test interface (docs/policy-replay.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from uvmd_policy_rego.engine import EngineError
+from uvmd_policy_rego.fragments import Ledgers, load_fragment, load_trust_list
+from uvmd_policy_rego.legacy import LegacyError, policy_text
+from uvmd_policy_rego.session import Answer, Refusal, Session
+
+
+def replay(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Run one session and return its line of answers."""
+    name = recorded.get("name", "")
+    try:
+        if recorded.get("os", "linux") != "linux":
+            raise LegacyError(f'unsupported operating system: "{recorded["os"]}"')
+        session = Session(
+            policy_text(recorded["policy"]),
+            recorded.get("default_mounts") or [],
+            recorded.get("privileged_mounts") or [],
+        )
+    except (EngineError, LegacyError) as error:
+        return {"name": name, "error": str(error)}
+    run = _Run(session)
+    return {"name": name, "calls": [run.call(call) for call in recorded.get("calls", [])]}
+
+
+class _Run:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._ledgers = Ledgers()
+        self._saved: tuple[Any, Any] | None = None
+
+    def call(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        kind = call["kind"]
+        if kind == "begin":
+            self._saved = self._session.documents.store.snapshot(), self._ledgers.snapshot()
+            return {}
+        if kind == "end":
+            if call.get("rollback") and self._saved is not None:
+                self._session.documents.store.restore(self._saved[0])
+                self._ledgers.keys = self._saved[1]
+            self._saved = None
+            return {}
+        if kind == "extend_default_mounts":
+            self._session.documents.extend_default_mounts(call["mounts"])
+            return {}
+        return self._shown(call, kind)
+
+    def _shown(self, call: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        try:
+            answer = self._answer(call, kind)
+        except Refusal as refusal:
+            answer = Answer(False, {}, {"decision": "deny", "reason": str(refusal)})
+        digest = self._session.documents.store.digest()
+        if answer.allowed:
+            return {"allowed": True, "result": answer.result, "metadata": digest}
+        shown = {key: value for key, value in answer.decision.items() if key != "input"}
+        return {"allowed": False, "decision": shown, "metadata": digest}
+
+    def _answer(self, call: Mapping[str, Any], kind: str) -> Answer:
+        if kind == "enforce":
+            return self._session.enforce(call["point"], call["input"])
+        if kind == "load_fragment":
+            return load_fragment(
+                self._session, call["issuer"], call["feed"], call["code"],
+                call.get("header_svn"), call.get("receipts") or [],
+            )  # fmt: skip
+        if kind == "load_transparency_trust_list":
+            keys = call.get("keys") or {}
+            return load_trust_list(
+                self._session, self._ledgers, call["issuer"], call["subject"], call["svn"], keys
+            )
+        raise Refusal(f"no such kind of call: {kind}")
+
+
+def replay_line(line: str) -> str:
+    """Run the session in one line of JSON and return its answer as another."""
+    return json.dumps(replay(json.loads(line)), ensure_ascii=False)
+
+
+def replay_lines(lines: Iterable[str], jobs: int = 1) -> Iterator[str]:
+    """Run sessions, in several processes if ``jobs`` says so; answers come in order."""
+    sessions = (line for line in lines if line.strip())
+    if jobs <= 1:
+        yield from map(replay_line, sessions)
+        return
+    import multiprocessing
+
+    # Spawned, not forked: the engine's threads and caches do not survive a fork.
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(replay_line, sessions, chunksize=4)
