@@ -15,17 +15,17 @@ def policy() -> None:
 policy.needs_client = False  # type: ignore[attr-defined]
 
 
-@policy.command()
+@policy.command("replay")
 @click.argument("file", type=click.File("r", encoding="utf-8"))
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes at work.")
-def replay(file: IO[str], jobs: int) -> None:
+def replay_verb(file: IO[str], jobs: int) -> None:
     """Run recorded sessions through the enforcer, one JSON line each.
 
     \b
       uvmctl policy replay sessions.jsonl
       uvmctl policy replay --jobs 2 - < sessions.jsonl
     """
-    from uvmd_policy_rego.replay import replay_lines
+    from uvmd_policy_rego import parallel, replay
 
-    for line in replay_lines(file, jobs):
+    for line in replay.replay_lines(file) if jobs == 1 else parallel.replay_lines(file, jobs):
         click.echo(line)

@@ -83,14 +83,6 @@ def replay_line(line: str) -> str:
     return json.dumps(replay(json.loads(line)), ensure_ascii=False)
 
 
-def replay_lines(lines: Iterable[str], jobs: int = 1) -> Iterator[str]:
-    """Run sessions, in several processes if ``jobs`` says so; answers come in order."""
-    sessions = (line for line in lines if line.strip())
-    if jobs <= 1:
-        yield from map(replay_line, sessions)
-        return
-    import multiprocessing
-
-    # Spawned, not forked: the engine's threads and caches do not survive a fork.
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(replay_line, sessions, chunksize=4)
+def replay_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Run sessions one after the other."""
+    return (replay_line(line) for line in lines if line.strip())
