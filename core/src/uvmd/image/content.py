@@ -157,9 +157,10 @@ def windows(content: Content, fd: int) -> Iterator[tuple[int, memoryview]]:
     Raises:
         BadSource: the file ends before its spans do.
     """
-    buffer = bytearray(WINDOW_BYTES)
-    view = memoryview(buffer)
     spans = content.spans
+    # Most files are far smaller than a window, and there are many of them.
+    buffer = bytearray(min(WINDOW_BYTES, -(-content.size // BLOCK) * BLOCK))
+    view = memoryview(buffer)
     index = block = 0
     while index < len(spans):
         block = max(block, spans[index].logical // BLOCK)

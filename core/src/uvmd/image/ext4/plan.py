@@ -35,6 +35,7 @@ _MAX_BLOCKS: Final = (1 << 32) - 1
 #: With smaller groups there is room for more inodes than blocks of data call for.
 _GROUP_SIZES: Final = (32768, 16384, 8192, 4096, 2048)
 _NOTHING: Final = Scanned()
+_NO_XATTRS: Final = Encoded()
 
 
 @dataclass(slots=True)
@@ -133,7 +134,8 @@ def _numbered(tree: Tree, scanned: Mapping[int, Scanned]) -> tuple[list[Placed],
             continue
         number = FIRST_INODE - 1 + len(placed) if path else ROOT_INODE
         index[id(inode)] = len(placed)
-        one = Placed(inode, number, parents.get(id(inode), 0), encode_xattrs(inode.xattrs, show(path)))
+        xattrs = encode_xattrs(inode.xattrs, show(path)) if inode.xattrs else _NO_XATTRS
+        one = Placed(inode, number, parents.get(id(inode), 0), xattrs)
         if inode.is_directory:
             below = [child for child in inode.children.values() if child.is_directory]
             parents.update((id(child), number) for child in below)
