@@ -19,7 +19,7 @@ from pathlib import Path
 from guestimage import recipe, wheels
 from guestimage.cpio import Archive
 from guestimage.kernel import Kernel
-from guestimage.tools import BuildError, Progress, digest, place, remove, run, whole_folder
+from guestimage.tools import BuildError, Progress, digest, keep_latest, place, remove, run, whole_folder
 
 HERE = Path(__file__).parents[1]
 REPOSITORY = HERE.parents[1]
@@ -77,8 +77,12 @@ class Builder:
         year, week, _ = datetime.datetime.now(datetime.UTC).isocalendar()
         facts = (*packages, *recipe.MIRRORS, *recipe.EXCLUDED, recipe.KERNEL_PACKAGE, f"{year}-W{week}")
         folder = self._cache / f"debian-{digest(facts)}"
-        if folder.exists():
-            return folder
+        if not folder.exists():
+            self._build_debian(folder, packages)
+        keep_latest("debian", folder)
+        return folder
+
+    def _build_debian(self, folder: Path, packages: Sequence[str]) -> None:
         with whole_folder(folder) as room:
             with self._progress.step(f"Debian {recipe.SUITE} (mmdebstrap, {len(packages)} packages)"):
                 self._bootstrap(room, packages)
@@ -87,8 +91,6 @@ class Builder:
                 run("dpkg", "-x", package, room / "kernel")
                 package.unlink()
                 Kernel(room / "kernel")
-        self._forget("debian", folder)
-        return folder
 
     def _bootstrap(self, room: Path, packages: Sequence[str]) -> None:
         kernel = recipe.KERNEL_PACKAGE
@@ -115,9 +117,13 @@ class Builder:
         config = self._wishes.config or HERE / "root" / "etc" / "uvmd" / "uvmd.toml"
         parts = (debian.name, pins, HERE / "guestimage", HERE / "root", HERE / "init", config)
         image = Image(self._cache / f"base-{digest(parts, skip=('__pycache__', '.pyc'))}")
-        if image.folder.exists():
-            return image
-        with whole_folder(image.folder) as room:
+        if not image.folder.exists():
+            self._build_base(image.folder, debian, pins, config)
+        keep_latest("base", image.folder)
+        return image
+
+    def _build_base(self, folder: Path, debian: Path, pins: str, config: Path) -> None:
+        with whole_folder(folder) as room:
             kernel = Kernel(debian / "kernel")
             with self._progress.step("trimming, units, kernel modules"):
                 self._make_root(debian / "tree", room / "tree", kernel, config)
@@ -131,8 +137,6 @@ class Builder:
                 (room / "vmlinux").write_bytes(kernel.elf())
                 (room / "initramfs.cpio").write_bytes(_initramfs(kernel))
             self._finish(room, kernel)
-        self._forget("base", image.folder)
-        return image
 
     def _make_root(self, debian: Path, root: Path, kernel: Kernel, config: Path) -> None:
         # Hard links: files are removed and replaced below, never written to.
@@ -173,9 +177,13 @@ class Builder:
         base = self.base()
         sources = [part for d in self._distributions for part in (d.folder / "setup.cfg", d.source)]
         image = Image(self._cache / f"uvm-{digest([base.folder.name, *sources], skip=wheels.LEFT_OUT)}")
-        if image.folder.exists():
-            return image
-        with whole_folder(image.folder) as room:
+        if not image.folder.exists():
+            self._build_uvm(image.folder, base)
+        keep_latest("uvm", image.folder)
+        return image
+
+    def _build_uvm(self, folder: Path, base: Image) -> None:
+        with whole_folder(folder) as room:
             with self._progress.step(f"uvmd and {len(self._distributions) - 1} plugins (wheels)"):
                 wheels.build_wheels(self._distributions, room / "own")
             with self._progress.step("installing them, uvmd check"):
@@ -185,8 +193,6 @@ class Builder:
             self._finish(room, None)
             remove(room / "tree")
             remove(room / "own")
-        self._forget("uvm", image.folder)
-        return image
 
     def _install_own(self, base: Image, room: Path) -> None:
         root = room / "tree"
@@ -219,12 +225,6 @@ class Builder:
         if kernel is not None:
             facts["kernel"] = kernel.release
         (room / "image.json").write_text(json.dumps(facts, indent=2) + "\n")
-
-    def _forget(self, layer: str, current: Path) -> None:
-        """Remove other builds of a layer: they are big, and nobody asks for them again."""
-        for folder in self._cache.glob(f"{layer}-*"):
-            if folder != current:
-                remove(folder)
 
 
 #: Of the file system; a fixed one, so that builds can be compared.

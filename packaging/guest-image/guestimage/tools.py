@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+KEY_DIGITS = 12
+
 
 class BuildError(Exception):
     """The image cannot be built; the text says why and what to do."""
@@ -81,6 +83,24 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def keep_latest(layer: str, current: Path, keep: int = 2) -> None:
+    """Mark ``current`` as used now, and remove all but the latest of its layer.
+
+    More than one is kept: two checkouts of the code, or two runs, may take turns. What a killed
+    run left half built goes as well.
+    """
+    os.utime(current)
+    key = "[0-9a-f]" * KEY_DIGITS
+    others = [path for path in current.parent.glob(f"{layer}-{key}{current.suffix}") if path != current]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in others[keep - 1 :]:
+        remove(path)
+    for path in current.parent.glob(f"{layer}-{key}.*"):
+        builder = path.suffix.removeprefix(".")
+        if builder.isdigit() and not Path(f"/proc/{builder}").exists():
+            remove(path)
+
+
 def place(content: bytes | Path, target: Path, mode: int = 0o644) -> None:
     """Put a file into a root file system that may share its files with another by hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -117,4 +137,4 @@ def digest(parts: Sequence[bytes | str | Path], *, skip: Sequence[str] = ()) -> 
                     add(path.read_bytes())
         else:
             add(part.read_bytes())
-    return total.hexdigest()[:12]
+    return total.hexdigest()[:KEY_DIGITS]

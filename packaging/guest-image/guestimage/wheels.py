@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import importlib.metadata
+import os
 import re
 import shutil
 import sys
@@ -19,6 +20,9 @@ from guestimage import recipe
 from guestimage.tools import BuildError, remove, run
 
 VENV = "opt/uvmd"
+#: Plugins, by folder and with commas between, that are not put into an image: one that is half
+#: built must not stop the work on the others.
+WITHOUT = "UVMD_GUEST_WITHOUT"
 #: Not part of a distribution's source.
 LEFT_OUT = ("__pycache__", ".egg-info", "build", "tests", ".pytest_cache")
 
@@ -60,8 +64,10 @@ class Distribution:
 
 
 def find_distributions(repository: Path) -> list[Distribution]:
-    """Return core and every plugin of the repository, core first."""
-    folders = [repository / "core", *sorted(path.parent for path in repository.glob("plugins/*/setup.cfg"))]
+    """Return core and every plugin of the repository, core first, without those in WITHOUT."""
+    left_out = os.environ.get(WITHOUT, "").split(",")
+    plugins = sorted(path.parent for path in repository.glob("plugins/*/setup.cfg"))
+    folders = [repository / "core", *(folder for folder in plugins if folder.name not in left_out)]
     return [Distribution(folder) for folder in folders]
 
 
@@ -91,7 +97,10 @@ def third_parties(distributions: Iterable[Distribution]) -> list[str]:
         try:
             waiting += importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
-            raise BuildError(f"{name} is not installed in the workshop: make setup") from None
+            raise BuildError(
+                f"{name} is not installed in the workshop; either make setup, "
+                f"or leave the plugin out: {WITHOUT}=NAME,..."
+            ) from None
     return sorted(found)
 
 
@@ -100,7 +109,10 @@ def pins_for(distributions: Iterable[Distribution], constraints: Path) -> str:
     pins = parse_pins(constraints.read_text())
     names = third_parties(distributions)
     if missing := [name for name in names if name not in pins]:
-        raise BuildError(f"not pinned in {constraints}: {', '.join(missing)}; make constraints")
+        raise BuildError(
+            f"not pinned in {constraints}: {', '.join(missing)}; either make constraints, "
+            f"or leave the plugin out: {WITHOUT}=NAME,..."
+        )
     return "\n".join(pins[name] for name in names) + "\n"
 
 

@@ -13,16 +13,17 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guest.harness import image
 from support import rootfs
 
+if TYPE_CHECKING:
+    from guestimage.wheels import Distribution
+
 #: Where the disk is mounted in the guest, and the root file system for containers on it.
 MOUNT = "/opt/uvmd/code"
 ROOTFS = Path(f"{MOUNT}/rootfs")
-#: Plugins (by folder) that are not put on the disk: one that is half built must not stop
-#: the work on the others.
-WITHOUT = "UVMD_GUEST_WITHOUT"
 _SKIPPED = ("__pycache__", ".egg-info", ".pyc")
 
 
@@ -31,15 +32,21 @@ def disk() -> Path:
     """The disk for the source tree as it is now; made once for each content."""
     image.recipe()
     from guestimage import wheels
-    from guestimage.tools import digest, remove
+    from guestimage.tools import digest, keep_latest
 
-    left_out = os.environ.get(WITHOUT, "").split(",")
-    distributions = [one for one in wheels.find_distributions(image.ROOT) if one.folder.name not in left_out]
+    distributions = wheels.find_distributions(image.ROOT)
     parts = [part for one in distributions for part in (one.folder / "setup.cfg", one.source)]
     recipe = (Path(__file__), Path(rootfs.__file__), Path(shutil.which("busybox") or ""))
     target = image.FOLDER / f"code-{digest([*parts, *recipe], skip=_SKIPPED)}.erofs"
-    if target.exists():
-        return target
+    if not target.exists():
+        _build(target, distributions)
+    keep_latest("code", target)
+    return target
+
+
+def _build(target: Path, distributions: list[Distribution]) -> None:
+    from guestimage.tools import remove
+
     room = target.with_suffix(f".{os.getpid()}")
     remove(room)
     room.mkdir(parents=True)
@@ -55,17 +62,10 @@ def disk() -> Path:
         made.rename(target)
     finally:
         remove(room)
-    for old in image.FOLDER.glob("code-*.erofs"):
-        if old != target:
-            old.unlink()
-    return target
 
 
-def _lay_out(distribution: object, room: Path) -> None:
+def _lay_out(distribution: Distribution, room: Path) -> None:
     """Copy a distribution's packages, with the metadata by which it is found as installed."""
-    from guestimage.wheels import Distribution
-
-    assert isinstance(distribution, Distribution)
     ignore = shutil.ignore_patterns(*(f"*{name}" for name in _SKIPPED))
     shutil.copytree(distribution.source, room, ignore=ignore, dirs_exist_ok=True)
     info = room / f"{distribution.name.replace('-', '_')}-0.dist-info"

@@ -146,8 +146,12 @@ class Guest:
     @property
     def bridge(self) -> Connection:
         """The negotiated connection of uvmd, made on first use and after ``hang_up``."""
+        return self.bridge_within(30)
+
+    def bridge_within(self, timeout_s: float) -> Connection:
+        """The same, with another patience."""
         if self._bridge is None:
-            self._bridge = self.connect()
+            self._bridge = self.connect(timeout_s=timeout_s)
         return self._bridge
 
     def connect(self, *, negotiate: bool = True, timeout_s: float = 30) -> Connection:
@@ -159,8 +163,8 @@ class Guest:
             except Gone:
                 continue  # One that a monitor made which has ended since.
             except AssertionError as error:
-                text = f"{error}\n--- uvmd: {self.daemon.state}\n{self.daemon.log()}"
-                raise AssertionError(text) from None
+                console = self.machine.console()
+                raise AssertionError(f"{error}\n{self.daemon.log()}\n--- the console:\n{console}") from None
 
     def hang_up(self) -> None:
         """Close the connection, if there is one; uvmd dials again."""

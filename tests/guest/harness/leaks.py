@@ -56,7 +56,9 @@ def holdings() -> Holdings:
         answer["cgroups"] += [root, *below(root)] if os.path.isdir(root) else []
     answer["cgroups"] = [path for path in answer["cgroups"] if os.path.isdir(path)]
     answer["mounts"] = [line.split(" ")[4] for line in read("/proc/1/mountinfo").splitlines()]
-    answer["run files"] = below("/run/uvmd")
+    # Files that the first change makes and that stay: the records, each plugin's state.
+    kept = ("/run/uvmd/devices.json", "/run/uvmd/plugins/")
+    answer["run files"] = [path for path in below("/run/uvmd") if not path.startswith(kept)]
     answer["bundles"] = below("/run/gcs") + below("/run/mounts")
     answer["network devices"] = os.listdir("/sys/class/net")
     answer["network namespaces"] = below("/run/netns")

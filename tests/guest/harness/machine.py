@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -29,11 +30,11 @@ class Machine:
     ) -> None:
         self.profile = profile
         self.folder = files.folder
-        self.began = time.monotonic()
         self._process: subprocess.Popen[bytes] | None = None
         self.channels: dict[str, socket.socket] = {}
         self.qmp: Qmp
         lock.acquire(id(self))
+        self.began = time.monotonic()
         try:
             join_files(files.initramfs, self.folder / "initrd")
             listeners = {name: _listen(self.folder / name) for name in ("qmp", *CHANNELS)}
@@ -71,6 +72,11 @@ class Machine:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def cpu_s(self) -> float:
+        """CPU seconds that QEMU has used: what an emulated boot costs, however busy this machine is."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def log(self) -> str:
         """What QEMU itself said."""

@@ -10,6 +10,7 @@ another machine.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guest.harness import code, image
 from guest.harness.accelerator import find_accelerator
@@ -25,8 +27,12 @@ from guest.harness.guest import Guest
 from guest.harness.machine import short_folder
 from guest.harness.profiles import QEMU, Files, Profile, command_line
 
+if TYPE_CHECKING:
+    from guestimage.layers import Image
+
 BOOT_S = 90
 TARGET = "testbed.target"
+PRODUCT_TARGET = "uvm.target"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Snapshot:
         if shared_copy is not None:
             subprocess.run(["cp", "--sparse=always", "--reflink=auto", ram, shared_copy], check=True)
             ram = shared_copy
-        files = _files(ram, shared=shared_copy is not None, code_disk=self.code)
+        files = _files(image.base(), ram, shared=shared_copy is not None, code_disk=self.code)
         guest = Guest(self.profile, files, accelerator(), TARGET, incoming=True)
         try:
             guest.machine.restore(self.folder / "state")
@@ -62,12 +68,11 @@ def accelerator() -> str:
     return find_accelerator(image.base().kernel)
 
 
-def _files(ram: Path, *, shared: bool, code_disk: Path | None = None) -> Files:
-    base = image.base()
+def _files(of: Image, ram: Path | None, *, shared: bool, code_disk: Path | None = None) -> Files:
     folder = short_folder()
     (folder / "tests.cpio").write_bytes(image.tests_archive())
-    archives = (base.initramfs, folder / "tests.cpio")
-    return Files(folder, base.kernel, archives, base.root, ram, shared, code_disk)
+    archives = (of.initramfs, folder / "tests.cpio")
+    return Files(folder, of.kernel, archives, of.root, ram or folder / "ram", shared, code_disk)
 
 
 @cache
@@ -94,7 +99,8 @@ def booted(profile: Profile) -> Snapshot:
     """The guest right after its boot, made when it is missing."""
     snapshot = Snapshot(image.FOLDER / f"booted-{profile.name}-{_key(profile)}", profile, None)
     if not snapshot.exists:
-        _save(snapshot, f"booted-{profile.name}", lambda ram: boot(profile, ram))
+        _save(snapshot, lambda ram: boot(profile, ram))
+    _keep(snapshot, f"booted-{profile.name}")
     return snapshot
 
 
@@ -107,14 +113,20 @@ def ready(profile: Profile) -> Snapshot:
     )
     if not snapshot.exists:
         before = booted(profile)
-        _save(snapshot, f"ready-{profile.name}", lambda ram: _start(before.restore(shared_copy=ram), disk))
+        _save(snapshot, lambda ram: _start(before.restore(shared_copy=ram), disk))
+    _keep(snapshot, f"ready-{profile.name}")
     return snapshot
+
+
+def boot_product(profile: Profile) -> Guest:
+    """Boot the image as it is delivered: uvmd is on its way, nothing of it was waited for."""
+    return Guest(profile, _files(image.product(), None, shared=False), accelerator(), PRODUCT_TARGET)
 
 
 def boot(profile: Profile, ram: Path) -> Guest:
     """Boot the base image up to the helper's first answer; a boot that hangs is tried once more."""
     for attempt in (1, 2):
-        guest = Guest(profile, _files(ram, shared=True), accelerator(), TARGET)
+        guest = Guest(profile, _files(image.base(), ram, shared=True), accelerator(), TARGET)
         try:
             guest.wake(BOOT_S)
             return guest
@@ -140,8 +152,14 @@ def _start(guest: Guest, disk: Path) -> Guest:
     return guest
 
 
-def _save(snapshot: Snapshot, layer: str, make: Callable[[Path], Guest]) -> None:
-    room = snapshot.folder.with_name(f"{layer}.{os.getpid()}")
+def _keep(snapshot: Snapshot, layer: str) -> None:
+    from guestimage.tools import keep_latest
+
+    keep_latest(layer, snapshot.folder, 3)
+
+
+def _save(snapshot: Snapshot, make: Callable[[Path], Guest]) -> None:
+    room = snapshot.folder.with_suffix(f".{os.getpid()}")
     shutil.rmtree(room, ignore_errors=True)
     room.mkdir(parents=True)
     try:
@@ -151,8 +169,7 @@ def _save(snapshot: Snapshot, layer: str, make: Callable[[Path], Guest]) -> None
             guest.machine.save(room / "state")
         finally:
             guest.close()
-        for old in image.FOLDER.glob(f"{layer}-*"):
-            shutil.rmtree(old)
-        room.rename(snapshot.folder)
+        with contextlib.suppress(OSError):  # Another run may have been faster.
+            room.rename(snapshot.folder)
     finally:
         shutil.rmtree(room, ignore_errors=True)
