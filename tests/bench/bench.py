@@ -22,6 +22,7 @@ import lives
 import overlays
 import pods
 import relay
+from image import image_against_tools
 from report import Figure, as_json, table
 
 from support import machine
@@ -55,6 +56,7 @@ def sections(quick: bool) -> dict[str, Callable[[], Iterable[Figure]]]:
         "relay": lambda: on("crun", lambda _, bridge: relay.gibibyte(bridge, 2 if quick else 20)),
         "waits": footprint.pending_waits,
         "overlay": lambda: [overlays.added_and_removed(5 * count)],
+        "image": lambda: image_against_tools((256 if quick else 1024) << 20, 1 if quick else 3),
         "network": lambda: [adapters.added_to_a_pod(count)],
         "pods": lambda: [
             *on("crun", lambda daemon, bridge: pods.workload_against_bare(daemon, bridge, "crun", count)),
