@@ -37,6 +37,12 @@ help:
 	@echo "                   make bench     the table of figures, each beside the bare runtime's (root)"
 	@echo "                   make profile   where the time of a start goes (root)"
 	@echo "                   make coverage  unit tests, lines that none of them ran"
+	@echo
+	@echo "  in a guest       make guest-demo   boot a VM with uvmd as its service, run a container in it (root)"
+	@echo "                   make guest-test   the tests that need a kernel and devices of their own (root)"
+	@echo "                   make guest-bench  figures from the guest, each beside the bare system's (root)"
+	@echo "                   make guest-image  build the image of a utility VM: docs/guest-image.md (root)"
+	@echo
 	@echo "  maintenance      make golden    write the golden files anew; review them as code"
 	@echo "                   make constraints  pin .ci/requirements.in anew, with hashes"
 	@echo "                   make clean     remove what was built; the Debian packages stay"
@@ -91,6 +97,26 @@ bench: $(READY)
 
 profile: $(READY)
 	@PYTHONPATH=tests $(BIN)/python tests/bench/startup.py $(ARGS)
+
+# -- guests: virtual machines with Debian's kernel (docs/guest-image.md, docs/guest-tests.md)
+
+.PHONY: guest-system guest-image guest-test guest-demo guest-bench
+guest-system: | system
+	@.ci/system-packages guest
+
+guest-image: $(READY) guest-system
+	@$(BIN)/python packaging/guest-image/build.py $(ARGS)
+
+# The base image is built before pytest, so that its progress is seen.
+guest-test: $(READY) guest-system
+	@$(BIN)/python packaging/guest-image/build.py --base
+	@$(PYTEST) --guest tests/guest $(wildcard plugins/*/tests) $(ARGS)
+
+guest-demo: $(READY) guest-system
+	@PYTHONPATH=tests $(BIN)/python tests/guest/demo.py
+
+guest-bench: $(READY) guest-system
+	@PYTHONPATH=tests $(BIN)/python tests/guest/bench.py $(ARGS)
 
 coverage: $(READY)
 	@$(PYTEST) -q $(UNIT) --cov --cov-report=term --cov-report=html $(ARGS)
