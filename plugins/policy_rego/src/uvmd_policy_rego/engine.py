@@ -106,6 +106,6 @@ def _engine_error(error: BaseException) -> EngineError:
     if isinstance(error, KeyboardInterrupt | SystemExit):
         raise error
     text = str(error).split("\nStack backtrace", 1)[0].strip()
-    if "multiple outputs" in text or "must produce a single" in text:
+    if "multiple outputs" in text or "rule conflicts with" in text:
         text = "eval_conflict_error: complete rules must not produce multiple outputs: " + text
     return EngineError(text or type(error).__name__)

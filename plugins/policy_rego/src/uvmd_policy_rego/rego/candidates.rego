@@ -13,7 +13,7 @@ policy_containers := apply_defaults("container", data.policy.containers, policy_
 
 fragment_containers := [container |
 	some fragment in loaded_fragments
-	some container in fragment.containers
+	some container in each(fragment.containers)
 ]
 
 plain_containers := array.concat(policy_containers, fragment_containers)
@@ -25,13 +25,13 @@ candidate_containers := apply_platform_rules(plain_containers, candidate_platfor
 }
 
 layer_hashes contains layer if {
-	some container in data.policy.containers
-	some layer in container.layers
+	some container in each(data.policy.containers)
+	some layer in each(container.layers)
 }
 
 layer_hashes contains layer if {
 	some container in fragment_containers
-	some layer in container.layers
+	some layer in each(container.layers)
 }
 
 # Platform rules: each container once for every rule.
@@ -42,14 +42,14 @@ policy_platform_rules := apply_defaults("platform_rule", data.policy.platform_ru
 
 fragment_platform_rules := [rule |
 	some fragment in loaded_fragments
-	some rule in fragment.platform_rules
+	some rule in each(fragment.platform_rules)
 ]
 
 candidate_platform_rules := array.concat(policy_platform_rules, fragment_platform_rules)
 
 apply_platform_rules(containers, rules) := [variant |
 	some container in containers
-	some rule in rules
+	some rule in each(rules)
 	variant := apply_single_platform_rule(container, rule)
 ]
 
@@ -81,7 +81,7 @@ usable(v) if order(v, version) <= 0
 
 fragment_external_processes := [process |
 	some fragment in loaded_fragments
-	some process in fragment.external_processes
+	some process in each(fragment.external_processes)
 ]
 
 default policy_fragments := []
@@ -90,7 +90,7 @@ policy_fragments := apply_defaults("fragment", data.policy.fragments, policy_fra
 
 fragment_fragments := [fragment |
 	some loaded in loaded_fragments
-	some fragment in loaded.fragments
+	some fragment in each(loaded.fragments)
 ]
 
 candidate_fragments := array.concat(policy_fragments, fragment_fragments)
@@ -101,7 +101,7 @@ policy_transparency_trust_lists := data.policy.transparency_trust_lists
 
 fragment_transparency_trust_lists := [list |
 	some fragment in loaded_fragments
-	some list in fragment.transparency_trust_lists
+	some list in each(fragment.transparency_trust_lists)
 ]
 
 candidate_transparency_trust_lists := array.concat(

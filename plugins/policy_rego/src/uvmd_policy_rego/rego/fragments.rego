@@ -50,17 +50,18 @@ svn_ok_if_defined(minimum) if {
 
 required_receipts(fragment) := object.get(fragment, "required_receipts", [])
 
-receipt_requirement_satisfied("*") if count(input.receipts) > 0
+receipt_requirement_satisfied("*") if count(each(input.receipts)) > 0
 
 receipt_requirement_satisfied(requirement) if {
-	some receipt in input.receipts
+	some receipt in each(input.receipts)
 	receipt.issuer == requirement
 }
 
 receipt_requirement_satisfied(requirement) if {
+	is_string(requirement)
 	startswith(requirement, "TTL:")
 	subject := substring(requirement, 4, -1)
-	some receipt in input.receipts
+	some receipt in each(input.receipts)
 	subject in receipt.ttl_subjects
 }
 
@@ -188,13 +189,13 @@ ttl_matches := [list |
 
 ttl_allowed_ledgers := {ledger |
 	some list in ttl_matches
-	some ledger in list.allowed_ledgers
+	some ledger in each(list.allowed_ledgers)
 }
 
-ttl_ledgers := {ledger | some ledger in input.ledgers} if "*" in ttl_allowed_ledgers
+ttl_ledgers := {ledger | some ledger in each(input.ledgers)} if "*" in ttl_allowed_ledgers
 
 ttl_ledgers := {ledger |
-	some ledger in input.ledgers
+	some ledger in each(input.ledgers)
 	ledger in ttl_allowed_ledgers
 } if {
 	not "*" in ttl_allowed_ledgers

@@ -1,6 +1,14 @@
 # What it means that a request is as a container, or a process, was declared.
 package framework
 
+# Nothing is wrong with a document that has no list where one could be: it is as if
+# there were no element. The engine would end the whole question.
+each(values) := values if is_array(values)
+
+each(values) := values if is_set(values)
+
+each(values) := values if is_object(values)
+
 # Textual on purpose: alternatives are not grouped and an escaped dollar counts as an
 # end, because policies were written and reviewed under these rules.
 anchor_pattern(pattern) := concat("", [start, pattern, end]) if {
@@ -56,7 +64,7 @@ user_ok(user) if {
 	user.umask == input.umask
 	idName_ok(user.user_idname.pattern, user.user_idname.strategy, input.user)
 	every group in input.groups {
-		some rule in user.group_idnames
+		some rule in each(user.group_idnames)
 		idName_ok(rule.pattern, rule.strategy, group)
 	}
 }
@@ -78,6 +86,7 @@ env_rule_ok(rule, env) if {
 	rule.name_strategy != null
 	rule.value != null
 	rule.value_strategy != null
+	is_string(env)
 	at := indexof(env, "=")
 	at >= 0
 	env_pattern_ok(rule.name, rule.name_strategy, substring(env, 0, at))
@@ -88,12 +97,12 @@ env_required_rule_ok(rule, _) if not rule.required
 
 env_required_rule_ok(rule, env_list) if {
 	rule.required
-	some env in env_list
+	some env in each(env_list)
 	env_rule_ok(rule, env)
 }
 
 env_known(rules, env) if {
-	some rule in rules
+	some rule in each(rules)
 	env_rule_ok(rule, env)
 }
 
@@ -111,7 +120,7 @@ envList_ok(rules, env_list) if {
 }
 
 valid_envs_subset(rules) := {env |
-	some env in input.envList
+	some env in each(input.envList)
 	env_known(rules, env)
 }
 
@@ -190,7 +199,7 @@ caps_ok(allowed, asked) if {
 }
 
 filter_capsList_by_allowed(allowed, asked) := {name |
-	some name in asked
+	some name in each(asked)
 	name in allowed
 }
 
@@ -259,7 +268,7 @@ mountConstraint_ok(constraint, mount) if {
 }
 
 mount_ok(mounts, _, mount) if {
-	some constraint in mounts
+	some constraint in each(mounts)
 	mountConstraint_ok(constraint, mount)
 }
 
@@ -292,6 +301,7 @@ mountList_ok(mounts, allow_elevated) if {
 # Layers: the request names the topmost first, a policy the base first.
 
 layerHashes_ok(layers, hashes) if {
+	is_array(layers)
 	n := count(layers)
 	count(hashes) == n
 	every i, hash in hashes {
@@ -300,11 +310,12 @@ layerHashes_ok(layers, hashes) if {
 }
 
 requested_layers := [hash |
-	some path in input.layerPaths
+	some path in each(input.layerPaths)
 	hash := data.metadata.devices[path]
 ]
 
 layerPaths_ok(layers) if {
+	is_array(input.layerPaths)
 	count(requested_layers) == count(input.layerPaths)
 	layerHashes_ok(layers, requested_layers)
 }

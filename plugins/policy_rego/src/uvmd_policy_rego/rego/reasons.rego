@@ -10,7 +10,7 @@ error_objects := matches if input.rule == "create_container"
 
 error_objects := [process |
 	some container in matches
-	some process in container.exec_processes
+	some process in each(container.exec_processes)
 ] if {
 	input.rule == "exec_in_container"
 }
@@ -165,7 +165,7 @@ some_command_ok if {
 some_command_ok if {
 	input.rule == "exec_in_container"
 	some container in matches
-	some process in container.exec_processes
+	some process in each(container.exec_processes)
 	command_ok(process.command)
 }
 
@@ -181,7 +181,7 @@ considered := matches if input.rule in ["create_container", "exec_in_container"]
 considered := candidate_external_processes if input.rule == "exec_external"
 
 unknown_envs := [env_name(env) |
-	some env in input.envList
+	some env in each(input.envList)
 	not considered_env(env)
 ]
 
@@ -199,7 +199,7 @@ errors contains "invalid env list" if {
 	input.rule == "create_container"
 	every container in matches {
 		createable(container)
-		some env in input.envList
+		some env in each(input.envList)
 		not env_known(container.env_rules, env)
 	}
 }
@@ -236,7 +236,7 @@ some_working_directory_ok if {
 }
 
 unknown_mounts := [mount.destination |
-	some mount in input.mounts
+	some mount in each(input.mounts)
 	not some_mount_ok(mount)
 ]
 
@@ -294,7 +294,7 @@ errors contains "invalid noNewPrivileges" if {
 
 some_process_no_new_privileges_ok if {
 	some container in matches
-	some process in container.exec_processes
+	some process in each(container.exec_processes)
 	command_ok(process.command)
 	workingDirectory_ok(process.working_dir)
 	noNewPrivileges_ok(process.no_new_privileges)
@@ -307,7 +307,7 @@ errors contains "invalid user" if {
 
 some_process_user_ok if {
 	some container in matches
-	some process in container.exec_processes
+	some process in each(container.exec_processes)
 	command_ok(process.command)
 	workingDirectory_ok(process.working_dir)
 	user_ok(process.user)

@@ -233,7 +233,7 @@ exec_matches := [container |
 	workingDirectory_ok(container.working_dir)
 	noNewPrivileges_ok(container.no_new_privileges)
 	user_ok(container.user)
-	some process in container.exec_processes
+	some process in each(container.exec_processes)
 	command_ok(process.command)
 ]
 
@@ -293,7 +293,7 @@ signal_matches := [container |
 
 signal_matches := [container |
 	some container in matches
-	some process in container.exec_processes
+	some process in each(container.exec_processes)
 	command_ok(process.command)
 	signal_ok(process.signals)
 ] if {

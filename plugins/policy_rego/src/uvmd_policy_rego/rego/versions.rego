@@ -86,21 +86,21 @@ enforcement_point_info := {
 apply_defaults(_, values, v) := values if order(v, version) == 0
 
 apply_defaults("container", values, v) := [checked |
-	some value in values
+	some value in each(values)
 	checked := check_container(value, v)
 ] if {
 	order(v, version) < 0
 }
 
 apply_defaults("external_process", values, v) := [checked |
-	some value in values
+	some value in each(values)
 	checked := check_external_process(value, v)
 ] if {
 	order(v, version) < 0
 }
 
 apply_defaults("fragment", values, v) := [checked |
-	some value in values
+	some value in each(values)
 	checked := check_fragment(value, v)
 ] if {
 	order(v, version) < 0

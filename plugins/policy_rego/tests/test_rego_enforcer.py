@@ -1,0 +1,166 @@
+"""The enforcer behind the gate: what it narrows, keeps over a restart, and refuses."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import policies
+import pytest
+from policies import ID, create, execute, policy
+
+from uvmd.api import Environment
+from uvmd.api.testing import MemoryState
+from uvmd.errors import PolicyDenied, Refused
+from uvmd_policy_rego.enforcer import RegoEnforcer, encode, make
+
+
+def environment(state: MemoryState) -> Environment:
+    return Environment(None, cast(Any, None), cast(Any, None), cast(Any, None), state)
+
+
+def made(text: str | None = None, state: MemoryState | None = None) -> RegoEnforcer:
+    return make(environment(state or MemoryState()), encode(policy() if text is None else text))
+
+
+def mounted(enforcer: RegoEnforcer) -> RegoEnforcer:
+    for number, layer in enumerate(("base", "top")):
+        assert enforcer.decide("mount_device", policies.device(layer, number)).allowed
+    assert enforcer.decide("mount_overlay", policies.overlay(1, 0)).allowed
+    return enforcer
+
+
+def test_what_is_kept_is_in_request_order_and_exec_has_the_containers_streams() -> None:
+    for stdio in (True, False):
+        text = policy(policies.container(allow_stdio_access=stdio), allow_environment_variable_dropping=True)
+        enforcer = mounted(made(text))
+        created = enforcer.decide("create_container", create(envList=["TOKEN=1", "EVIL=1", "PATH=/bin"]))
+        assert created.allowed
+        assert created.env == ["TOKEN=1", "PATH=/bin"]
+        assert created.capabilities == policies.caps("CAP_KILL")
+        assert created.stdio is stdio
+        assert enforcer.decide("exec_in_container", execute()).stdio is stdio
+
+
+def test_capabilities_that_nobody_named_are_refused_before_any_question() -> None:
+    decision = made().decide("create_container", create(capabilities=None))
+    assert decision.reason == "capabilities object provided by the UVM to the policy engine is nil"
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (
+            '"env_list": {"a": 1}',
+            "incorrect type for 'env_list', expected []interface{}, received map[string]",
+        ),
+        ('"env_list": [1]', "members of env_list from policy must be strings, received json.Number"),
+        (
+            '"caps_list": "x"',
+            "incorrect type for 'caps_list', expected map[string]interface{}, received string",
+        ),
+        ('"caps_list": {}', "must be an array of interface{}, received <nil>"),
+        ('"allow_stdio_access": "x"', "value for 'allow_stdio_access' is not a boolean"),
+    ],
+)
+def test_answers_of_a_wrong_type_are_a_no(result: str, text: str) -> None:
+    enforcer = made(
+        f'package policy\napi_version := "0.12.0"\ncreate_container := {{"allowed": true, {result}}}\n'
+    )
+    decision = enforcer.decide("create_container", create())
+    assert not decision.allowed
+    assert text in decision.reason
+
+
+def test_a_denial_says_why_in_plain_words_first() -> None:
+    reason = mounted(made()).decide("create_container", create(argList=["sh"])).reason
+    assert reason.startswith(
+        "The security policy does not allow create_container: invalid command. policyDecision<"
+    )
+
+
+def test_a_restarted_daemon_knows_what_is_mounted_and_started() -> None:
+    state = MemoryState()
+    before = mounted(made(state=state))
+    hosts = {"destination": "/etc/hosts", "type": "bind", "source": "/h", "options": ["bind"]}
+    before.extend_default_mounts([hosts])
+    assert before.decide("create_container", create(mounts=[hosts])).allowed
+    after = made(state=state)
+    assert not after.decide("create_container", create()).allowed
+    assert not after.decide("mount_device", policies.device("base", 0)).allowed
+    decision = after.decide("exec_in_container", execute())
+    assert (decision.allowed, decision.stdio) == (True, True)
+    assert after.dump_state() == before.dump_state()
+
+
+def test_another_policy_starts_anew() -> None:
+    state = MemoryState()
+    mounted(made(state=state))
+    mounted(made(policy(allow_dump_stacks=True), state=state))
+
+
+def test_metadata_of_an_unknown_version_are_not_guessed() -> None:
+    state = MemoryState()
+    mounted(made(state=state))
+    state.save({**state.load(), "v": 99})
+    with pytest.raises(Refused, match="version 99"):
+        made(state=state)
+
+
+class Full(MemoryState):
+    full = False
+
+    def save(self, value: Any) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        super().save(value)
+
+
+def test_a_yes_that_a_restart_would_forget_is_not_given() -> None:
+    state = Full()
+    enforcer = made(state=state)
+    state.full = True
+    with pytest.raises(Exception, match="could not be kept"):
+        enforcer.decide("mount_device", policies.device("base", 0))
+    state.full = False
+    assert enforcer.decide("mount_device", policies.device("base", 0)).allowed
+
+
+def test_a_rolled_back_change_is_forgotten_for_good() -> None:
+    state = MemoryState()
+    enforcer = made(state=state)
+    snapshot = enforcer.snapshot()
+    assert enforcer.decide("mount_device", policies.device("base", 0)).allowed
+    enforcer.restore(snapshot)
+    assert made(state=state).decide("mount_device", policies.device("base", 0)).allowed
+
+
+def test_envelopes_that_nobody_validated_are_not_loaded() -> None:
+    with pytest.raises(PolicyDenied):
+        made().load_fragment(b"package x", "")
+
+
+def test_a_validated_fragment_survives_a_restart() -> None:
+    one = {"issuer": "i", "feed": "f", "minimum_svn": 1, "includes": ["containers", "namespace"]}
+    state, text = MemoryState(), policy(fragments=[one])
+    added = policies.policy(policies.container(layers=["extra"])).split("\n")[3]
+    code = f'package extra\nsvn := 1\nframework_version := "0.5.0"\n{added}\n'
+    enforcer = made(text, state)
+    with pytest.raises(PolicyDenied, match="invalid fragment issuer"):
+        enforcer.load_validated_fragment("j", "f", code, None, [])
+    enforcer.load_validated_fragment("i", "f", code, None, [])
+    after = made(text, state)
+    assert after.decide("mount_device", policies.device("extra", 3)).allowed
+    assert after.dump_state()["namespaces"] == ["extra"]
+
+
+@pytest.mark.parametrize("text", ["%%%", "cGFja2Fn", "bm8gcmVnbw=="])
+def test_what_is_no_policy_is_refused_without_quoting_base64(text: str) -> None:
+    with pytest.raises(Refused):
+        make(environment(MemoryState()), text)
+
+
+def test_the_text_is_as_received() -> None:
+    text = encode(policy())
+    assert RegoEnforcer(text).text == text
+    assert RegoEnforcer(text).wants_user_info
+    assert ID not in str(RegoEnforcer(text).dump_state())
