@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -56,6 +57,30 @@ def test_watchers_hear_each_change_once_and_nothing_of_a_failed_create() -> None
         registry.advance(container, state)
     registry.remove(container)
     assert heard == [("created", "c1"), ("started", "c1"), ("exited", "c1"), ("deleted", "c1")]
+
+
+@pytest.mark.parametrize(("fails", "expected"), [(False, ["started", "exited"]), (True, ["exited"])])
+def test_an_end_during_the_start_is_heard_after_it(fails: bool, expected: list[str]) -> None:
+    registry, heard = Registry(), list[str]()
+    container = known(registry, State.CREATED)
+    registry.watch(lambda event, _: heard.append(event))
+    with contextlib.suppress(OSError), registry.starting(container):
+        registry.advance(container, State.TERMINATED)
+        assert heard == []
+        if fails:
+            raise OSError
+        assert not registry.advance(container, State.RUNNING)
+    assert heard == expected
+
+
+def test_an_end_just_after_the_start_is_heard_at_once() -> None:
+    registry, heard = Registry(), list[str]()
+    container = known(registry, State.CREATED)
+    registry.watch(lambda event, _: heard.append(event))
+    with registry.starting(container):
+        registry.advance(container, State.RUNNING)
+        registry.advance(container, State.TERMINATED)
+    assert heard == ["started", "exited"]
 
 
 @given(st.lists(st.sampled_from(State), max_size=8))

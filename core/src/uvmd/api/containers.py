@@ -54,8 +54,10 @@ class ContainerRequest(NamedTuple):
 class Additions(NamedTuple):
     """What a shaper wants added. Part of what the policy is asked about.
 
-    Mounts and devices are the runtime-spec's objects. Two additions to one destination,
-    path or name refuse the create, whoever made them.
+    Mounts and devices are the runtime-spec's objects; a device may also say its ``access``,
+    some of ``rwm`` (all of it by default). Two additions to one destination, path or name
+    refuse the create, whoever made them, as does one to a destination or path that the host
+    has filled. A variable that the container has already is replaced.
     """
 
     mounts: Sequence[Mapping[str, Any]] = ()

@@ -62,6 +62,8 @@ class Container:
     starting: bool = False
     deleting: bool = False
     notified: bool = False
+    #: Its end came while its start was still being answered.
+    exit_untold: bool = False
     #: Execs between their lookup and their answer.
     entering: int = 0
     execs: dict[int, Process] = field(default_factory=dict, repr=False)

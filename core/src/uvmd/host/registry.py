@@ -108,8 +108,11 @@ class Registry:
         with self._changed:
             if container.state >= state:
                 return False
-            container.state = state
+            before, container.state = container.state, state
             self._changed.notify_all()
+            if before is State.CREATED and state is State.TERMINATED and container.starting:
+                container.exit_untold = True  # "started" comes first, and only if it was
+                return True
         self._tell(_EVENTS[state], container)
         return True
 
@@ -130,12 +133,18 @@ class Registry:
                     f"container {container.id} is {_condition(container)}, it cannot be started"
                 )
             container.starting = True
+        started = False
         try:
             yield
+            started = True
         finally:
             with self._changed:
                 container.starting = False
+                untold, container.exit_untold = container.exit_untold, False
                 self._changed.notify_all()
+            if untold:
+                for event in ("started", "exited") if started else ("exited",):
+                    self._tell(event, container)
 
     @contextmanager
     def entering(self, container: Container) -> Iterator[None]:

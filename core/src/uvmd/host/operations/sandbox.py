@@ -126,6 +126,8 @@ def take_down_mounts(container: Container) -> None:
 
 
 def _unmount_shared(root: str) -> None:
+    # The kernel's names of mounts have no symlinks; an operator's bundle root may be one.
+    root = os.path.realpath(root)
     for name in SHARED:
         path = f"{root}/{name}"
         try:
