@@ -1,6 +1,8 @@
-"""Faults: each system call of a change fails once, and each of its undo steps.
+"""Faults on the real kernel: each system call of a request fails once, and each of its undo steps.
 
-The steps are not listed by hand. A change is run again and again; the first time its first
+``uvmd.api.testing.faults`` does this to one handler's apply, mostly on a fake kernel; here
+it is the whole request, with its records, its journal and every thread that it uses. The
+steps are not listed by hand. A change is run again and again; the first time its first
 call at the seam fails, then its second, and so on, until one run has no further call. So a
 step that somebody adds is covered by the tests that are there. What must hold after each
 failure is the test's business::
@@ -21,6 +23,7 @@ import pytest
 
 from uvmd.api.transaction import Undo
 from uvmd.errors import UvmdError
+from uvmd.host.records import Records
 from uvmd.linux import syscalls
 
 #: Where changes reach the kernel. ``os.open`` and ``os.close`` are part of opening a path,
@@ -69,6 +72,25 @@ class Faults:
             yield self._fault
         raise AssertionError("the change never ends")
 
+    def each_death(self, change: Callable[[], object]) -> Iterator[str]:
+        """Run ``change`` in a daemon that dies at each of its calls: nothing is undone or recorded.
+
+        The test goes on with a new daemon, which must cope with what is there.
+        """
+        for nth in range(10_000):
+            with self._monkeypatch.context() as patch:
+                patch.setattr(Undo, "close", lambda undo: None)
+                patch.setattr(Records, "abort", lambda *arguments: None)
+                patch.setattr(self, "_error", lambda told: Killed())
+                try:
+                    self._run(change, nth)
+                except Killed:
+                    pass
+            if not self._fault:
+                return
+            yield self._fault
+        raise AssertionError("the change never ends")
+
     def each_undo(self, change: Callable[[], object]) -> Iterator[str]:
         """Run ``change``, which must fail at its end, once for each of its undo steps.
 
@@ -112,10 +134,17 @@ class Faults:
                     self._countdown = None
                     told = ", ".join(f"{argument!r:.80}" for argument in arguments)
                     self._fault = f"{module.__name__}.{name}({told})"
-                    raise OSError(self._code, os.strerror(self._code), str(arguments[0]))
+                    raise self._error(str(arguments[0]))
             return real(*arguments, **named)
 
         return call
+
+    def _error(self, told: str) -> BaseException:
+        return OSError(self._code, os.strerror(self._code), told)
+
+
+class Killed(BaseException):
+    """No daemon is left that could do anything about it."""
 
 
 def _closing(close: Callable[[Undo], None], nth: int, steps: list[str]) -> Callable[[Undo], None]:

@@ -186,6 +186,56 @@ def test_whichever_call_of_an_add_fails_everything_is_as_before(
     vm.remove()
 
 
+def revived(vm: Vm) -> None:
+    """A new daemon takes over from one that died; the kernel has closed what that one had open."""
+    vm.close()
+    vm.benches.clear()
+    vm.host.ends.clear()
+    strict = vm.bench.gate.strict
+    vm.bench = vm.fresh_bench()
+    if strict:
+        vm.bench.be_strict()
+    vm.bench.modifier.resume()
+
+
+def test_wherever_a_daemon_is_killed_the_next_does_what_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvmd_plan9.steps.FSTYPE", "tmpfs")
+    vm = Vm(tmp_path)
+    steps = []
+    for step in Faults(monkeypatch).each_death(vm.add):
+        steps.append(step)
+        revived(vm)
+        if not vm.bench.mounted():  # otherwise it was done, and only the answer was missing
+            vm.add()
+        assert [one.target for one in vm.mounted()] == [str(vm.path)], step
+        vm.remove()
+        assert (vm.mounted(), vm.path.exists()) == ([], False), step
+        assert vm.state.load().get("begun", {}) == {}, step
+        revived(vm)
+    assert len(steps) > 8
+    vm.remove()
+    vm.close()
+
+
+def test_wherever_a_daemon_is_killed_a_removal_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = Vm(tmp_path)
+    vm.add()
+    steps = []
+    for step in Faults(monkeypatch).each_death(vm.remove):
+        steps.append(step)
+        revived(vm)
+        vm.remove()
+        assert (vm.mounted(), vm.bench.mounted(), vm.path.exists()) == ([], [], False), step
+        revived(vm)
+        vm.add()
+    assert len(steps) >= 3
+    vm.close()
+
+
 @pytest.mark.parametrize("which", ["mount", "umount"])
 def test_a_program_that_cannot_be_run_fails_its_step(vm: Vm, which: str) -> None:
     def missing(argv: list[str], deadline: float) -> None:

@@ -96,34 +96,43 @@ def test_whichever_undo_fails_the_vm_is_marked_and_the_rest_is_undone(place: Pla
     assert len(steps) == len(set(steps))
 
 
-def test_what_a_killed_daemon_left_is_taken_away_by_the_next(
-    place: Place, faults: Faults, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Killed(BaseException):
-        pass
-
-    def die(*arguments: object) -> None:
-        raise Killed
-
+def test_wherever_a_daemon_is_killed_the_next_does_what_is_asked_again(place: Place, faults: Faults) -> None:
+    """The monitor hands the next daemon the request that was not answered."""
     before = place.everything()
-    with monkeypatch.context() as patch:
-        # Dead before anything is recorded, and nothing is undone.
-        patch.setattr(place.bench.records, "commit", die)
-        patch.setattr("uvmd.api.transaction.Undo.close", lambda undo: None)
-        patch.setattr(place.bench.records, "abort", lambda *arguments: None)
-        with pytest.raises(Killed):
+    steps = []
+    for step in faults.each_death(place.add):
+        steps.append(step)
+        place.bench = place.fresh_bench()
+        place.bench.modifier.resume()
+        if str(place.root) in place.bench.mounted():  # it was done, and only the answer was missing
+            assert (place.root / "all").read_text() == "0"
+        else:
             place.add()
-    assert str(place.root.relative_to(place.base)) in place.mounted()
-    place.bench = place.fresh_bench()
-    place.bench.modifier.resume()
-    assert "in the middle of" in (place.bench.gate.degraded or "")
+        there = place.mounted()
+        assert len(there) == len(set(there)), f"{step}: something is mounted twice"
+        assert (place.root / "all").read_text() == "0", step
+        revert(place)
+        after = place.everything()
+        assert (after["mounts"], after["table"], after["tree"]) == ([], [], before["tree"]), step
+        assert after["begun"] == {}, step
+        place.bench = place.fresh_bench()
+    assert len(steps) > 10
+    revert(place)
+
+
+def test_wherever_a_daemon_is_killed_a_removal_is_finished_by_the_next(place: Place, faults: Faults) -> None:
     place.add()
-    assert place.mounted() == [str(path) for path in dict.fromkeys(place.mounted())], "nothing is twice"
-    assert (place.root / "all").read_text() == "0"
-    place.remove()
-    after = place.everything()
-    assert (after["mounts"], after["table"], after["begun"]) == ([], [], {})
-    assert not set(before["tree"]) - set(after["tree"])
+    steps = []
+    for step in faults.each_death(place.remove):
+        steps.append(step)
+        place.bench = place.fresh_bench()
+        place.bench.modifier.resume()
+        place.remove()
+        assert (place.bench.mounted(), place.mounted()) == ([], []), step
+        assert not place.root.exists(), step
+        place.bench = place.fresh_bench()
+        place.add()
+    assert len(steps) >= 3
 
 
 def test_a_restarted_daemon_removes_what_an_earlier_one_added(place: Place) -> None:

@@ -20,7 +20,7 @@ from typing import Final
 from uvmd.api import Run
 from uvmd.errors import DeadlineExceeded, Failed
 from uvmd.linux import mounts, paths
-from uvmd_plan9.share import Share
+from uvmd_plan9.share import FSTYPE, Share
 
 #: No helpers, no mtab, no other spelling of the path: the kernel alone is asked.
 _PLAIN: Final = ("-i", "-n", "-c")
@@ -42,7 +42,7 @@ def mount(run: Run, share: Share, where: int, connection: socket.socket, deadlin
         "mount",
         *_PLAIN,
         "-t",
-        "9p",
+        FSTYPE,
         "-o",
         share.options(_FIRST_FD),
         share.target,

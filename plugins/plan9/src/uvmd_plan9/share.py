@@ -10,6 +10,7 @@ from uvmd.api import I32, Field, WireModel
 from uvmd.errors import Refused
 from uvmd.linux import paths
 
+FSTYPE: Final = "9p"
 #: Of the 9p protocol's messages, as the reference has it; the sockets' buffers are as large.
 MSIZE: Final = 65536
 _STRICT_NAME: Final = "[0-9]+"

@@ -12,7 +12,7 @@ from uvmd.api import Environment, Record, Undo
 from uvmd.errors import Failed, UvmdError
 from uvmd.linux import mounts, paths
 from uvmd_plan9 import commands
-from uvmd_plan9.share import MSIZE, Share
+from uvmd_plan9.share import FSTYPE, MSIZE, Share
 
 MODE: Final = 0o700
 
@@ -68,7 +68,7 @@ class Shares:
 
     def take_away(self, target: str, facts: Record) -> None:
         """Remove what a daemon left that was killed in the middle of an Add."""
-        if any(mount.fstype == "9p" for mount in mounts.mounted_at(target)):
+        if any(mount.fstype == FSTYPE for mount in mounts.mounted_at(target)):
             self.unmount(target)
         remove_directories(target, 1)
 

@@ -74,14 +74,14 @@ def mount_by_descriptors(target: int, made_of: Directories) -> None:
 def mount_by_numbers(target: int, made_of: Directories) -> None:
     """Mount by mount(2) on a thread with a working directory of its own."""
     data = numbers(made_of)
-    failures: list[OSError] = []
+    failures: list[BaseException] = []
 
     def mount_in_place() -> None:
         try:
             syscalls.unshare(syscalls.CLONE_FS)
             os.chdir("/proc/self/fd")
             mounts.mount("overlay", target, "overlay", made_of.flags, data)
-        except OSError as error:
+        except BaseException as error:
             failures.append(error)
 
     thread = threading.Thread(target=mount_in_place, name="overlay mount")

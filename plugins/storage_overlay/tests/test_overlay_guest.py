@@ -1,0 +1,73 @@
+"""CombinedLayers on the guest's older kernel: by numbers of descriptors, on real disks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from guest.harness.guest import Guest
+from guest.harness.leaks import assert_nothing_left, holdings
+from support import containers, specs
+from support.host import NULL_ID, Refused
+
+DISK = "/run/mounts/scsi/m0"
+
+
+@pytest.fixture
+def vm(guest: Guest) -> Iterator[Guest]:
+    """A guest with a scratch disk, and as many directories for layers as one overlay takes."""
+    drive = guest.add_disk(guest.image("scratch", 64), lun=1)
+    guest.sh(f"mkfs.ext4 -q {drive.wait()}; mkdir -p {DISK}; mount {drive.wait()} {DISK}")
+    guest.sh("mkdir /run/l && mount -t tmpfs layers /run/l && cd /run/l && mkdir $(seq 0 499) && touch 0/new")
+    guest.bridge.modify(NULL_ID, "CombinedLayers", settings=settings("warm", 2))
+    guest.bridge.modify(NULL_ID, "CombinedLayers", "Remove", settings("warm", 2))
+    before = guest.call(holdings)
+    yield guest
+    assert_nothing_left(guest, before)
+    guest.sh(f"umount {DISK} /run/l; rm -r /run/mounts/scsi /run/l")
+    drive.remove()
+
+
+def settings(name: str, layers: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "ContainerID": name,
+        "ContainerRootPath": f"/run/gcs/c/{name}/rootfs",
+        "Layers": [{"Path": f"/run/l/{number}"} for number in range(layers)],
+        "ScratchPath": f"{DISK}/scratch/{name}",
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("count", [20, 500])
+def test_as_many_layers_as_the_kernel_stacks_fit(vm: Guest, count: int) -> None:
+    vm.bridge.modify(NULL_ID, "CombinedLayers", settings=settings("many", count))
+    vm.sh("test -e /run/gcs/c/many/rootfs/new && touch /run/gcs/c/many/rootfs/written")
+    assert vm.sh(f"ls {DISK}/scratch/many/upper") == "written\n"
+    vm.bridge.modify(NULL_ID, "CombinedLayers", "Remove", settings("many", count))
+    vm.sh(f"rm -r {DISK}/scratch/many")
+
+
+def test_a_container_lives_on_the_disk_and_takes_its_bundle_with_it(vm: Guest) -> None:
+    container = containers.new_id()
+    request = settings(container, 0, Layers=[{"Path": "/run/l/0"}, {"Path": "/opt/uvmd/code/rootfs"}])
+    vm.bridge.modify(NULL_ID, "CombinedLayers", settings=request)
+    spec = specs.container(*containers.shell("cp /bin/busybox /copy"), root=None, readonly=False)
+    spec["root"]["path"] = request["ContainerRootPath"]
+    vm.bridge.create(container, spec, ScratchDirPath=request["ScratchPath"])
+    vm.bridge.start(container)
+    assert vm.bridge.execute(container).wait() == 0
+    vm.bridge.wait_for_notification(container)
+    assert vm.sh(f"ls {request['ScratchPath']}").split() == ["bundle", "upper", "work"]
+    vm.bridge.modify(NULL_ID, "CombinedLayers", "Remove", {"ContainerRootPath": request["ContainerRootPath"]})
+    vm.bridge.delete(container)
+    assert vm.sh(f"ls {DISK}/scratch").split() == ["warm"]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(vm: Guest) -> None:
+    vm.sh(f"mkdir {DISK}/scratch/full; head -c 100M /dev/zero > {DISK}/fill", check=False)
+    vm.sh(f"i=0; while mkdir {DISK}/d$i 2>/dev/null; do i=$((i+1)); done", check=False, timeout_s=120)
+    with pytest.raises(Refused, match=r"failed to create upper directory in scratch space .*no space left"):
+        vm.bridge.modify(NULL_ID, "CombinedLayers", settings=settings("full", 2))
+    vm.sh(f"rm -r {DISK}/fill {DISK}/d* {DISK}/scratch/full", timeout_s=120)
