@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from uvmd_policy_rego import defaults, modules
 from uvmd_policy_rego.engine import Engine, EngineError, Function, compiles
 from uvmd_policy_rego.index import LayerIndex
-from uvmd_policy_rego.patterns import translate
+from uvmd_policy_rego.patterns import anchor, translate
 from uvmd_policy_rego.store import MetadataError, Operation, Store, parse_operations
 from uvmd_policy_rego.values import compare_versions, parse_version, plain, to_number
 
@@ -174,7 +175,8 @@ class Documents:
             "uvmd.containers_with_layers": (1, self._index.containers_with_layers),
             "uvmd.compare": (2, lambda a, b: _optional(compare_versions(a, b))),
             "uvmd.number": (1, lambda value: _optional(to_number(value))),
-            "uvmd.re2": (1, _usable_pattern),
+            "uvmd.anchor": (1, lambda pattern: _optional(anchor(pattern))),
+            "uvmd.anchored": (1, lambda pattern: _anchored(pattern) if isinstance(pattern, str) else []),
             "semver.is_valid": (1, lambda text: parse_version(text) is not None),
             "semver.compare": (2, _required_order),
             "crypto.sha256": (1, lambda text: hashlib.sha256(text.encode()).hexdigest()),
@@ -196,9 +198,11 @@ def add_policy_module(engine: Engine, name: str, text: str) -> None:
             raise error from None
 
 
-def _usable_pattern(pattern: str) -> list[str]:
-    """Return a pattern as the engine knows it; one that does not compile matches nothing."""
-    translated = translate(pattern)
+@lru_cache(maxsize=8192)
+def _anchored(pattern: str) -> list[str]:
+    """Return a pattern, anchored, as the engine knows it; one that does not compile matches nothing."""
+    whole = anchor(pattern)
+    translated = None if whole is None else translate(whole)
     return [translated] if translated is not None and compiles(translated) else []
 
 

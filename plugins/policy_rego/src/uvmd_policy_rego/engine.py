@@ -9,6 +9,7 @@ and what changes is read through extension functions.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -52,7 +53,7 @@ class Engine:
         """
         try:
             self._engine.set_rego_v0(old)
-            return str(self._engine.add_policy(name, text))
+            return str(self._engine.add_policy(name, _broken(text)))
         except BaseException as error:
             raise _engine_error(error) from None
         finally:
@@ -84,6 +85,26 @@ class Engine:
         except BaseException as error:
             raise _engine_error(error) from None
         return [found[0]["expressions"][0]["value"]] if found else []
+
+
+#: A line of 65,536 columns makes the engine panic; some tools write a policy's lists in one.
+_LONGEST_LINE = 32768
+_WRAP = 4096
+_TOKENS = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|#[^\n]*|,|\n|[^",#`\n]+|.')
+
+
+def _broken(text: str) -> str:
+    """Return the text with its longest lines broken after commas, where Rego does not mind."""
+    if not any(len(line) > _LONGEST_LINE for line in text.split("\n")):
+        return text
+    parts, column = [], 0
+    for token in _TOKENS.findall(text):
+        parts.append(token)
+        column = 0 if token == "\n" else column + len(token)
+        if token == "," and column > _WRAP:
+            parts.append("\n")
+            column = 0
+    return "".join(parts)
 
 
 @lru_cache(maxsize=8192)

@@ -24,6 +24,14 @@ _OCTAL = re.compile(r"0[0-7]{0,2}|[1-7][0-7]{1,2}")
 _MOST_REPEATS = 1000
 
 
+def anchor(pattern: object) -> str | None:
+    """Return the pattern anchored as policies are read: textually, nothing grouped (policy.md 1)."""
+    if not isinstance(pattern, str):
+        return None
+    start = pattern if pattern.startswith("^") else f"^{pattern}"
+    return start if start.endswith("$") else f"{start}$"
+
+
 @lru_cache(maxsize=8192)
 def translate(pattern: str) -> str | None:
     """Return the pattern in the engine's dialect, None if RE2 would refuse it."""

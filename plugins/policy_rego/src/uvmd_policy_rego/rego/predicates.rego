@@ -11,16 +11,12 @@ each(values) := values if is_object(values)
 
 # Textual on purpose: alternatives are not grouped and an escaped dollar counts as an
 # end, because policies were written and reviewed under these rules.
-anchor_pattern(pattern) := concat("", [start, pattern, end]) if {
-	is_string(pattern)
-	start := {true: "", false: "^"}[startswith(pattern, "^")]
-	end := {true: "", false: "$"}[endswith(concat("", [start, pattern]), "$")]
-}
+anchor_pattern(pattern) := uvmd.anchor(pattern)[0]
 
 # A pattern that does not compile has no translation and matches nothing.
 pattern_matches(pattern, value) if {
 	is_string(value)
-	regex.match(uvmd.re2(anchor_pattern(pattern))[0], value)
+	regex.match(uvmd.anchored(pattern)[0], value)
 }
 
 command_ok(command) if command == input.argList
@@ -101,28 +97,62 @@ env_required_rule_ok(rule, env_list) if {
 	env_rule_ok(rule, env)
 }
 
-env_known(rules, env) if {
-	some rule in each(rules)
-	env_rule_ok(rule, env)
+# Which of the entries match some rule: all rules at once, texts before patterns,
+# because lists of both are long and most rules are plain texts.
+known_envs(rules, env_list) := (exact | matched) | split if {
+	asked := {env | some env in each(env_list); is_string(env)}
+	exact := asked & (whole_texts(rules) | split_texts(rules))
+	patterns := whole_patterns(rules)
+	matched := {env |
+		some env in asked - exact
+		some pattern in patterns
+		regex.match(pattern, env)
+	}
+	remaining := split_patterns(rules)
+	split := {env |
+		some env in (asked - exact) - matched
+		some rule in remaining
+		env_rule_ok(rule, env)
+	}
 }
 
+whole_texts(rules) := {rule.pattern | some rule in each(rules); rule.strategy == "string"}
+
+whole_patterns(rules) := [pattern |
+	some rule in each(rules)
+	rule.strategy == "re2"
+	pattern := uvmd.anchored(rule.pattern)[0]
+]
+
+# A name ends at the first equals sign, so one that holds a sign is nobody's.
+split_texts(rules) := {concat("=", [rule.name, rule.value]) |
+	some rule in each(rules)
+	rule.name_strategy == "string"
+	rule.value_strategy == "string"
+	is_string(rule.name)
+	is_string(rule.value)
+	not contains(rule.name, "=")
+}
+
+split_patterns(rules) := [rule |
+	some rule in each(rules)
+	"re2" in [rule.name_strategy, rule.value_strategy]
+]
+
 required_envs_ok(rules, env_list) if {
-	every rule in rules {
+	required := [rule | some rule in each(rules); rule.required]
+	every rule in required {
 		env_required_rule_ok(rule, env_list)
 	}
 }
 
 envList_ok(rules, env_list) if {
+	is_list(env_list)
 	required_envs_ok(rules, env_list)
-	every env in env_list {
-		env_known(rules, env)
-	}
+	count(known_envs(rules, env_list)) == count({env | some env in env_list})
 }
 
-valid_envs_subset(rules) := {env |
-	some env in each(input.envList)
-	env_known(rules, env)
-}
+valid_envs_subset(rules) := known_envs(rules, input.envList)
 
 valid_envs_for_all(_) := input.envList if not allow_environment_variable_dropping
 

@@ -180,15 +180,15 @@ considered := matches if input.rule in ["create_container", "exec_in_container"]
 
 considered := candidate_external_processes if input.rule == "exec_external"
 
+considered_envs := {env |
+	some item in each(considered)
+	some env in known_envs(item.env_rules, input.envList)
+}
+
 unknown_envs := [env_name(env) |
 	some env in each(input.envList)
-	not considered_env(env)
+	not env in considered_envs
 ]
-
-considered_env(env) if {
-	some item in considered
-	env_known(item.env_rules, env)
-}
 
 errors contains concat("", ["invalid env list: ", named(unknown_envs)]) if {
 	input.rule in ["create_container", "exec_in_container", "exec_external"]
@@ -199,8 +199,7 @@ errors contains "invalid env list" if {
 	input.rule == "create_container"
 	every container in matches {
 		createable(container)
-		some env in each(input.envList)
-		not env_known(container.env_rules, env)
+		count(known_envs(container.env_rules, input.envList)) < count({env | some env in each(input.envList)})
 	}
 }
 
