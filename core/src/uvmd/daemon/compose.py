@@ -76,8 +76,6 @@ class Daemon:
             self.host.setup()
         except Failed as error:
             raise ConfigError(str(error)) from error
-        self._notices = Notices()
-        self._own_cgroup = _own_cgroup(config, self.host, self._notices)
         self._modifier = Modifier(
             self.gate,
             lock,
@@ -103,6 +101,9 @@ class Daemon:
         self.bridge_up, self.bridge_down = self.bridge.bridge_up, self.bridge.bridge_down
         self.bridge_frame, self.bridge_unsent = self.bridge.bridge_frame, self.bridge.bridge_unsent
         self.exited, self.drained = self.host.exited, self.host.drained
+        # Last: a start that is refused must not leave the cgroup behind.
+        self._notices = Notices()
+        self._own_cgroup = _own_cgroup(config, self.host, self._notices)
 
     def take_up(self, state: MonitorState) -> None:
         """Go on where an earlier daemon of this VM ended."""
