@@ -59,7 +59,8 @@ def holdings() -> Holdings:
     # Files that the first change makes and that stay: the records, each plugin's state.
     kept = ("/run/uvmd/devices.json", "/run/uvmd/plugins/")
     answer["run files"] = [path for path in below("/run/uvmd") if not path.startswith(kept)]
-    answer["bundles"] = below("/run/gcs") + below("/run/mounts")
+    # The folder of all bundles comes with the first and stays.
+    answer["bundles"] = [path for path in below("/run/gcs") + below("/run/mounts") if path != "/run/gcs/c"]
     answer["network devices"] = os.listdir("/sys/class/net")
     answer["network namespaces"] = below("/run/netns")
     return answer
