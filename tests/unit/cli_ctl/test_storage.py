@@ -210,11 +210,11 @@ def test_unplugging_alone_asks_for_no_table(invoke: Invoke, daemon: FakeDaemon) 
             },
         ),
         (
-            {**DISK, "request": "VPMemDevice", "record": {"number": 2}},
+            {**DISK, "request": "VPMemDevice", "source": "/dev/pmem2"},
             {"MountPath": DISK["target"], "DeviceNumber": 2},
         ),
         (
-            {**DISK, "request": "VPMemDevice", "record": {"number": 0, "offset": 512, "size": 1024}},
+            {**DISK, "request": "VPMemDevice", "source": "/dev/mapper/dm-linear-pmem0-512-1024"},
             {
                 "MountPath": DISK["target"],
                 "DeviceNumber": 0,
@@ -225,6 +225,11 @@ def test_unplugging_alone_asks_for_no_table(invoke: Invoke, daemon: FakeDaemon) 
 )
 def test_a_removal_repeats_what_the_add_had_said(row: dict[str, Any], removal: dict[str, Any]) -> None:
     assert removal_of(row) == (row["request"], removal)
+
+
+def test_what_is_no_persistent_memory_is_not_guessed_at() -> None:
+    with pytest.raises(ClientError, match="/dev/sda1 is not persistent memory"):
+        removal_of({**DISK, "request": "VPMemDevice"})
 
 
 @pytest.mark.parametrize("request_type", ["", "example.com/Ramdisk"])

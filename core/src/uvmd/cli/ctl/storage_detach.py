@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,13 +86,20 @@ def removal_of(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             BlockDev=row.get("kind") == "BlockDev",
         )
     elif resource_type == "VPMemDevice":
-        request["DeviceNumber"] = known.get("number", 0)
-        if known.get("size"):
-            request["MappingInfo"] = {
-                "DeviceOffsetInBytes": known.get("offset", 0),
-                "DeviceSizeInBytes": known["size"],
-            }
+        request.update(_region(str(row.get("source"))))
     elif resource_type != "MappedDirectory":
         made = f"by {resource_type}" if resource_type else "on the way of another request"
         raise ClientError(f"{path} was mounted {made}; detach does not know how to take it away")
     return resource_type, request
+
+
+def _region(source: str) -> dict[str, Any]:
+    """Return the settings that name a region, from the node that shows it."""
+    match = re.search(r"pmem([0-9]+)(?:-([0-9]+)-([0-9]+))?$", source)
+    if match is None:
+        raise ClientError(f"{source} is not persistent memory")
+    number, offset, size = match.groups()
+    region: dict[str, Any] = {"DeviceNumber": int(number)}
+    if size is not None:
+        region["MappingInfo"] = {"DeviceOffsetInBytes": int(offset), "DeviceSizeInBytes": int(size)}
+    return region
