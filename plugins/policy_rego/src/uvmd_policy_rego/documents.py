@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from uvmd_policy_rego import defaults, modules
-from uvmd_policy_rego.engine import Engine, EngineError, Function, compiles
+from uvmd_policy_rego.engine import Engine, EngineError, Function, Patterns
 from uvmd_policy_rego.index import LayerIndex
 from uvmd_policy_rego.patterns import anchor, translate
 from uvmd_policy_rego.store import MetadataError, Operation, Store, parse_operations
@@ -35,6 +34,7 @@ class Documents:
         self.default_mounts = [dict(mount) for mount in default_mounts]
         self._privileged_mounts = [dict(mount) for mount in privileged_mounts]
         self._index = LayerIndex()
+        self._patterns = Patterns()
         self._indexed: int | None = None
         self._seen = set(modules.METADATA_NAMES)
         #: Modules of fragments that stay, by issuer and feed: namespace and text.
@@ -46,6 +46,10 @@ class Documents:
         self._engine = self._base
         if self.static:
             self._refresh()
+
+    def close(self) -> None:
+        """Let the engines go."""
+        del self._engine, self._base, self._patterns
 
     # Questions
 
@@ -164,6 +168,12 @@ class Documents:
             "defaultUnprivilegedCapabilities": defaults.UNPRIVILEGED_CAPABILITIES,
         }
 
+    def _anchored(self, pattern: object) -> list[str]:
+        """Return a pattern, anchored, as the engine knows it; one that does not compile matches nothing."""
+        whole = anchor(pattern)
+        translated = None if whole is None else translate(whole)
+        return [translated] if translated is not None and self._patterns.compiles(translated) else []
+
     def _functions(self) -> dict[str, Function]:
         """What our Rego asks Python for. A list of one value stands for defined."""
         return {
@@ -176,7 +186,7 @@ class Documents:
             "uvmd.compare": (2, lambda a, b: _optional(compare_versions(a, b))),
             "uvmd.number": (1, lambda value: _optional(to_number(value))),
             "uvmd.anchor": (1, lambda pattern: _optional(anchor(pattern))),
-            "uvmd.anchored": (1, lambda pattern: _anchored(pattern) if isinstance(pattern, str) else []),
+            "uvmd.anchored": (1, self._anchored),
             "semver.is_valid": (1, lambda text: parse_version(text) is not None),
             "semver.compare": (2, _required_order),
             "crypto.sha256": (1, lambda text: hashlib.sha256(text.encode()).hexdigest()),
@@ -196,14 +206,6 @@ def add_policy_module(engine: Engine, name: str, text: str) -> None:
             engine.add_module(name, text, old=True)
         except EngineError:
             raise error from None
-
-
-@lru_cache(maxsize=8192)
-def _anchored(pattern: str) -> list[str]:
-    """Return a pattern, anchored, as the engine knows it; one that does not compile matches nothing."""
-    whole = anchor(pattern)
-    translated = None if whole is None else translate(whole)
-    return [translated] if translated is not None and compiles(translated) else []
 
 
 def _optional(value: Any) -> list[Any]:

@@ -1,8 +1,9 @@
 """The enforcer ``rego`` of a daemon: a policy's session, and what of it outlives a restart.
 
-The engine runs in this process. It has no limit of time or memory of its own and keeps
-the interpreter while it evaluates, so a policy that loops holds up the daemon; it is
-the VM's own, measured policy, a host cannot choose another.
+The engine runs in this process, on a thread of its own (``worker.py``). It has no limit
+of time or memory of its own and keeps the interpreter while it evaluates, so a policy
+that loops holds up the daemon; it is the VM's own, measured policy, a host cannot choose
+another.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import base64
 import binascii
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from uvmd.api import Decision, Enforcer, Environment
@@ -23,6 +24,7 @@ from uvmd_policy_rego.legacy import LegacyError, policy_text
 from uvmd_policy_rego.results import capabilities_of, env_of, stdio_of
 from uvmd_policy_rego.session import Answer, Refusal, Session
 from uvmd_policy_rego.states import Saved, load_state, state_of
+from uvmd_policy_rego.worker import Worker
 
 #: Whose yes changes nothing that a restart must know.
 _STATELESS = frozenset(
@@ -57,11 +59,16 @@ class RegoEnforcer(Enforcer):
         self._ledgers = Ledgers()
         self._added_mounts: list[dict[str, Any]] = []
         try:
-            self._session = Session(policy_text(policy.decode("utf-8", "replace")))
+            source = policy_text(policy.decode("utf-8", "replace"))
+            self._worker = Worker(lambda: Session(source))
         except (EngineError, LegacyError) as error:
             failed = "error creating Rego policy: rego compilation failed"
             raise Refused(f"{failed}: rego compilation failed: {error}") from None
-        self._take_up()
+        try:
+            self._worker.call(self._take_up)
+        except BaseException:
+            self._worker.close()
+            raise
 
     # Questions
 
@@ -71,17 +78,20 @@ class RegoEnforcer(Enforcer):
             text = "capabilities object provided by the UVM to the policy engine is nil"
             return Decision(False, reason=text)
         with self._lock:
-            before = self._everything()
-            answer = self._session.enforce(point, input)
-            if not answer.allowed:
-                return self._denied(answer, point)
-            try:
-                decision = self._allowed(point, input, answer.result)
-            except Refusal as refusal:
-                return Decision(False, reason=str(refusal))
-            if point not in _STATELESS:
-                self._save_or(before)
-            return decision
+            return self._worker.call(lambda session: self._decide(session, point, input))
+
+    def _decide(self, session: Session, point: str, input: Mapping[str, Any]) -> Decision:
+        before = self._everything(session)
+        answer = session.enforce(point, input)
+        if not answer.allowed:
+            return self._denied(answer, point)
+        try:
+            decision = self._allowed(point, input, answer.result)
+        except Refusal as refusal:
+            return Decision(False, reason=str(refusal))
+        if point not in _STATELESS:
+            self._save_or(session, before)
+        return decision
 
     def _allowed(self, point: str, input: Mapping[str, Any], result: Mapping[str, Any]) -> Decision:
         container = str(input.get("containerID", ""))
@@ -102,7 +112,7 @@ class RegoEnforcer(Enforcer):
         """Add mounts that every container may have."""
         with self._lock:
             added = [dict(mount) for mount in mounts]
-            self._session.documents.extend_default_mounts(added)
+            self._worker.call(lambda session: session.documents.extend_default_mounts(added))
             self._added_mounts.extend(added)
 
     # Fragments, once their envelopes were validated
@@ -120,15 +130,11 @@ class RegoEnforcer(Enforcer):
         Raises:
             PolicyDenied: the policy does not take it.
         """
-        with self._lock:
-            before = self._everything()
-            try:
-                answer = load_fragment(self._session, issuer, feed, code, header_svn, receipts)
-            except Refusal as refusal:
-                raise PolicyDenied(str(refusal)) from None
-            if not answer.allowed:
-                raise PolicyDenied(denial.message(answer.decision, "load_fragment"))
-            self._save_or(before)
+
+        def load(session: Session) -> Answer:
+            return load_fragment(session, issuer, feed, code, header_svn, receipts)
+
+        self._load(load, "load_fragment")
 
     def load_validated_trust_list(
         self, issuer: str, subject: str, svn: int, keys: Mapping[str, Mapping[str, str]]
@@ -138,15 +144,25 @@ class RegoEnforcer(Enforcer):
         Raises:
             PolicyDenied: the policy does not take it.
         """
-        with self._lock:
-            before = self._everything()
+
+        def load(session: Session) -> Answer:
+            return load_trust_list(session, self._ledgers, issuer, subject, svn, keys)
+
+        self._load(load, "load_transparency_trust_list")
+
+    def _load(self, load: Callable[[Session], Answer], point: str) -> None:
+        def load_and_save(session: Session) -> None:
+            before = self._everything(session)
             try:
-                answer = load_trust_list(self._session, self._ledgers, issuer, subject, svn, keys)
+                answer = load(session)
             except Refusal as refusal:
                 raise PolicyDenied(str(refusal)) from None
             if not answer.allowed:
-                raise PolicyDenied(denial.message(answer.decision, "load_transparency_trust_list"))
-            self._save_or(before)
+                raise PolicyDenied(denial.message(answer.decision, point))
+            self._save_or(session, before)
+
+        with self._lock:
+            self._worker.call(load_and_save)
 
     def ledger_keys(self) -> dict[str, dict[str, tuple[str, tuple[str, ...]]]]:
         """Return the keys by which receipts are validated: ledger, key id, (key, offered by)."""
@@ -166,7 +182,7 @@ class RegoEnforcer(Enforcer):
     def snapshot(self) -> object:
         """Return the metadata and the ledgers' keys as they are."""
         with self._lock:
-            return self._everything()
+            return self._worker.call(self._everything)
 
     def restore(self, snapshot: object) -> None:
         """Put metadata and ledgers' keys back.
@@ -175,55 +191,66 @@ class RegoEnforcer(Enforcer):
             Failed: it could not be kept for a restart.
         """
         assert isinstance(snapshot, tuple)
+
+        def put_back_and_save(session: Session) -> None:
+            self._put_back(session, snapshot)
+            self._save(session)
+
         with self._lock:
-            self._put_back(snapshot)
-            self._save()
+            self._worker.call(put_back_and_save)
 
-    def _everything(self) -> tuple[Any, Any]:
-        return self._session.documents.store.snapshot(), self._ledgers.snapshot()
+    def _everything(self, session: Session) -> tuple[Any, Any]:
+        return session.documents.store.snapshot(), self._ledgers.snapshot()
 
-    def _put_back(self, before: tuple[Any, Any]) -> None:
-        self._session.documents.store.restore(before[0])
+    def _put_back(self, session: Session, before: tuple[Any, Any]) -> None:
+        session.documents.store.restore(before[0])
         self._ledgers.keys = before[1]
 
-    def _save_or(self, before: tuple[Any, Any]) -> None:
+    def _save_or(self, session: Session, before: tuple[Any, Any]) -> None:
         """A yes that a restart would forget must not be given."""
         try:
-            self._save()
+            self._save(session)
         except Failed:
-            self._put_back(before)
+            self._put_back(session, before)
             raise
 
-    def _save(self) -> None:
+    def _save(self, session: Session) -> None:
         if self._state is None:
             return
         saved = Saved(self._digest, self._stdio, self._added_mounts, self._ledgers.keys)
         try:
-            self._state.save(state_of(saved, self._session.documents))
+            self._state.save(state_of(saved, session.documents))
         except OSError as error:
             raise Failed(f"the policy's metadata could not be kept: {error}") from error
 
-    def _take_up(self) -> None:
+    def _take_up(self, session: Session) -> None:
         """Go on where an earlier daemon with the same policy ended."""
         if self._state is None:
             return
         state = self._state.load()
         if state.get("policy") != self._digest:
             return
-        saved = load_state(state, self._session.documents)
+        saved = load_state(state, session.documents)
         self._stdio, self._added_mounts, self._ledgers.keys = saved.stdio, saved.mounts, saved.ledgers
+
+    def close(self) -> None:
+        """Let the engine go."""
+        self._worker.close()
 
     def dump_state(self) -> Mapping[str, Any]:
         """Describe the enforcer for people: how much it holds, nothing of what."""
         with self._lock:
-            documents = self._session.documents
-            held = {name: documents.store.document(name)[0] for name in documents.store.names()}
-            return {
-                "policy": self._digest,
-                "indexed": documents.static,
-                "metadata": {name: len(value) for name, value in held.items()},
-                "namespaces": sorted(namespace for namespace, _ in documents.kept.values()),
-            }
+            return self._worker.call(self._described)
+
+    def _described(self, session: Session) -> dict[str, Any]:
+        documents = session.documents
+        held = {name: documents.store.document(name)[0] for name in documents.store.names()}
+        return {
+            "policy": self._digest,
+            "indexed": documents.static,
+            "metadata": {name: len(value) for name, value in held.items()},
+            "namespaces": sorted(namespace for namespace, _ in documents.kept.values()),
+        }
 
 
 def encode(policy: str) -> str:

@@ -1,9 +1,10 @@
 """The only module that knows which Rego engine answers: regorus, by its Python binding.
 
 What is kept here is how the binding behaves: it is strict (a builtin given a wrong type
-ends the query), it has no way to take a module out again (hence :meth:`Engine.clone`),
-and a change of ``data`` costs a new preparation of everything, so data stays as it is
-and what changes is read through extension functions.
+ends the query), an engine may be used by the thread alone that made it, it has no way
+to take a module out again (hence :meth:`Engine.clone`), and a change of ``data`` costs
+a new preparation of everything, so data stays as it is and what changes is read through
+extension functions.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import regorus  # type: ignore[import-untyped]
@@ -107,20 +107,29 @@ def _broken(text: str) -> str:
     return "".join(parts)
 
 
-@lru_cache(maxsize=8192)
-def compiles(pattern: str) -> bool:
-    """Say whether the engine accepts a pattern; in a query one that it refuses is an error."""
-    try:
-        _patterns().set_input({"pattern": pattern})
-        _patterns().eval_query('regex.match(input.pattern, "")')
-    except RuntimeError:
-        return False
-    return True
+class Patterns:
+    """Patterns tried ahead: in a query one that does not compile would be an error."""
 
+    def __init__(self) -> None:
+        self._engine = regorus.Engine()
+        self._known: dict[str, bool] = {}
 
-@lru_cache(maxsize=1)
-def _patterns() -> Any:
-    return regorus.Engine()
+    def compiles(self, pattern: str) -> bool:
+        """Say whether the engine accepts the pattern."""
+        known = self._known.get(pattern)
+        if known is None:
+            if len(self._known) >= _KEPT_PATTERNS:
+                self._known.clear()
+            known = self._known[pattern] = self._try(pattern)
+        return known
+
+    def _try(self, pattern: str) -> bool:
+        try:
+            self._engine.set_input({"pattern": pattern})
+            self._engine.eval_query('regex.match(input.pattern, "")')
+        except RuntimeError:
+            return False
+        return True
 
 
 def _engine_error(error: BaseException) -> EngineError:

@@ -25,8 +25,11 @@ def replay(recorded: Mapping[str, Any]) -> dict[str, Any]:
         )
     except (EngineError, LegacyError) as error:
         return {"name": name, "error": str(error)}
-    run = _Run(session)
-    return {"name": name, "calls": [run.call(call) for call in recorded.get("calls", [])]}
+    try:
+        run = _Run(session)
+        return {"name": name, "calls": [run.call(call) for call in recorded.get("calls", [])]}
+    finally:
+        session.close()
 
 
 class _Run:

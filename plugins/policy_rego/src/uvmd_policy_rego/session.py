@@ -47,6 +47,10 @@ class Session:
         self.documents = Documents(text, default_mounts, privileged_mounts)
         self._points: dict[str, PointInfo] = {}
 
+    def close(self) -> None:
+        """Let the engine go; its functions hold this session, and only we know of the circle."""
+        self.documents.close()
+
     def enforce(self, point: str, input: Mapping[str, Any]) -> Answer:
         """Answer one question."""
         try:
