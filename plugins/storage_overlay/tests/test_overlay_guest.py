@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from guest.harness.guest import Guest
-from guest.harness.leaks import assert_nothing_left, holdings
 from support import containers, specs
 from support.host import NULL_ID, Refused
 
@@ -17,15 +16,14 @@ DISK = "/run/mounts/scsi/m0"
 
 @pytest.fixture
 def vm(guest: Guest) -> Iterator[Guest]:
-    """A guest with a scratch disk, and as many directories for layers as one overlay takes."""
+    """A guest with a scratch disk, and as many directories for layers as one overlay takes.
+
+    The guest's own check finds what is left of the rest.
+    """
     drive = guest.add_disk(guest.image("scratch", 64), lun=1)
     guest.sh(f"mkfs.ext4 -q {drive.wait()}; mkdir -p {DISK}; mount {drive.wait()} {DISK}")
     guest.sh("mkdir /run/l && mount -t tmpfs layers /run/l && cd /run/l && mkdir $(seq 0 499) && touch 0/new")
-    guest.bridge.modify(NULL_ID, "CombinedLayers", settings=settings("warm", 2))
-    guest.bridge.modify(NULL_ID, "CombinedLayers", "Remove", settings("warm", 2))
-    before = guest.call(holdings)
     yield guest
-    assert_nothing_left(guest, before)
     guest.sh(f"umount {DISK} /run/l; rm -r /run/mounts/scsi /run/l")
     drive.remove()
 
@@ -62,11 +60,11 @@ def test_a_container_lives_on_the_disk_and_takes_its_bundle_with_it(vm: Guest) -
     assert vm.sh(f"ls {request['ScratchPath']}").split() == ["bundle", "upper", "work"]
     vm.bridge.modify(NULL_ID, "CombinedLayers", "Remove", {"ContainerRootPath": request["ContainerRootPath"]})
     vm.bridge.delete(container)
-    assert vm.sh(f"ls {DISK}/scratch").split() == ["warm"]
+    assert vm.sh(f"ls {DISK}/scratch") == ""
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(vm: Guest) -> None:
-    vm.sh(f"mkdir {DISK}/scratch/full; head -c 100M /dev/zero > {DISK}/fill", check=False)
+    vm.sh(f"mkdir -p {DISK}/scratch/full; head -c 100M /dev/zero > {DISK}/fill", check=False)
     vm.sh(f"i=0; while mkdir {DISK}/d$i 2>/dev/null; do i=$((i+1)); done", check=False, timeout_s=120)
     with pytest.raises(Refused, match=r"failed to create upper directory in scratch space .*no space left"):
         vm.bridge.modify(NULL_ID, "CombinedLayers", settings=settings("full", 2))
