@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import hashlib
 import io
 import json
-import os
 import subprocess
 import tarfile
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from uvmd.image.content import Region
 from uvmd.image.tars import Layer, read_tar
@@ -55,12 +56,27 @@ def tar(*entries: Entry, format: int = tarfile.PAX_FORMAT) -> bytes:
     return out.getvalue()
 
 
+#: Files of the last regions. No test looks at one that is older: property tests make hundreds.
+_recent: deque[IO[bytes]] = deque()
+_RECENT = 32
+
+
 def region(content: bytes, name: str = "test.tar") -> Region:
-    """An open file with these bytes; it closes when the process ends."""
-    with tempfile.TemporaryFile() as file:
-        file.write(content)
-        file.flush()
-        return Region(os.dup(file.fileno()), 0, len(content), name)
+    """An open file with these bytes, for as long as one test may want it."""
+    file = tempfile.TemporaryFile()
+    file.write(content)
+    file.flush()
+    _recent.append(file)
+    if len(_recent) > _RECENT:
+        _recent.popleft().close()
+    return Region(file.fileno(), 0, len(content), name)
+
+
+@atexit.register
+def close_recent() -> None:
+    """A file that is left to the collector is a warning, and warnings are errors."""
+    while _recent:
+        _recent.popleft().close()
 
 
 def layer(*entries: Entry, format: int = tarfile.PAX_FORMAT) -> Layer:
