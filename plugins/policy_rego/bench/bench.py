@@ -21,7 +21,7 @@ import policies
 
 from uvmd_policy_rego.enforcer import RegoEnforcer, encode
 
-ROUNDS, WARM_UP = 200, 20
+ROUNDS, WARM_UP = 1000, 20
 
 
 def realistic(number: int) -> dict[str, Any]:

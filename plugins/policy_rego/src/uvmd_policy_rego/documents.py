@@ -10,6 +10,7 @@ from typing import Any
 from uvmd_policy_rego import defaults, modules
 from uvmd_policy_rego.engine import Engine, EngineError, Function, Patterns
 from uvmd_policy_rego.index import LayerIndex
+from uvmd_policy_rego.literals import split
 from uvmd_policy_rego.patterns import anchor, translate
 from uvmd_policy_rego.store import MetadataError, Operation, Store, parse_operations
 from uvmd_policy_rego.values import compare_versions, parse_version, plain, to_number
@@ -30,7 +31,8 @@ class Documents:
     ) -> None:
         self.store = Store()
         self.store.apply([Operation("map", "operatingsystem", "add", "ostype", "linux")])
-        self.static = modules.is_static(text)
+        left, self._lists = split(text)
+        self.static = modules.is_static(left)
         self.default_mounts = [dict(mount) for mount in default_mounts]
         self._privileged_mounts = [dict(mount) for mount in privileged_mounts]
         self._index = LayerIndex()
@@ -42,7 +44,7 @@ class Documents:
         self._base = Engine(self._functions(), self._data())
         for name, module in modules.own_modules(indexed=self.static).items():
             self._base.add_module(name, module)
-        add_policy_module(self._base, "policy.rego", text)
+        add_policy_module(self._base, "policy.rego", left)
         self._engine = self._base
         if self.static:
             self._refresh()
@@ -159,6 +161,7 @@ class Documents:
 
     def _data(self) -> dict[str, Any]:
         return {
+            **({"policy": self._lists} if self._lists else {}),
             "defaultMounts": self.default_mounts,
             "privilegedMounts": self._privileged_mounts,
             "sandboxPrefix": defaults.SANDBOX_PREFIX,

@@ -61,5 +61,9 @@ def is_static(text: str) -> bool:
     Conservative: rules that are the framework's are fine, and whatever else reaches
     outside of the text is not. Only then may anything be computed ahead.
     """
-    bare = _ALIAS.sub("", _TEXTS_AND_COMMENTS.sub('""', text))
-    return _OUTSIDE.search(bare) is None
+    return _OUTSIDE.search(_ALIAS.sub("", bare(text))) is None
+
+
+def bare(text: str) -> str:
+    """Return the text without comments and without what stands in quotes."""
+    return _TEXTS_AND_COMMENTS.sub('""', text)

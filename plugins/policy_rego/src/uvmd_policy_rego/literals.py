@@ -1,0 +1,68 @@
+"""A policy's long lists, taken out of its text where they are plain JSON.
+
+Tools write everything that a policy declares as JSON. Parsed as such and handed to the
+engine as data it means the same as in the text, and is there in a tenth of the time.
+Wherever there is a doubt the text stays whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from uvmd_policy_rego.modules import bare
+
+_NAMES = ("fragments", "containers", "external_processes", "platform_rules", "transparency_trust_lists")
+_PACKAGE = re.compile(r"package policy[ \t\r]*\n")
+_HEAD = re.compile(rf"^({'|'.join(_NAMES)})[ \t]*:?=[ \t]*(?=\[)", re.MULTILINE)
+# Rego allows a comma after the last element, JSON does not.
+_LAST_COMMA = re.compile(r'("(?:[^"\\\n]|\\.)*")|,(?=\s*[\]}])')
+_REST_OF_LINE = re.compile(r"[ \t\r]*(?:\n|\Z)")
+
+
+class Split(NamedTuple):
+    """What is left of the text, and the lists by name."""
+
+    text: str
+    lists: dict[str, Any]
+
+
+def split(text: str) -> Split:
+    """Take the lists out, all or none of them."""
+    whole = Split(text, {})
+    if not _PACKAGE.match(text) or "`" in text:
+        return whole
+    clean = _LAST_COMMA.sub(r"\1", text)
+    decoder = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_refuse)
+    kept, lists, at = [], {}, 0
+    for head in _HEAD.finditer(clean):
+        if head.start() < at:
+            continue  # inside of a list that was just taken
+        try:
+            value, end = decoder.raw_decode(clean, head.end())
+        except (ValueError, RecursionError):
+            return whole
+        rest = _REST_OF_LINE.match(clean, end)
+        if rest is None or head.group(1) in lists:
+            return whole
+        kept.append(clean[at : head.start()])
+        lists[head.group(1)] = value
+        at = rest.end()
+    kept.append(clean[at:])
+    left = "".join(kept)
+    # Rules that speak of a list by its name would no longer find it.
+    if any(re.search(rf"\b{name}\b", bare(left)) for name in lists):
+        return whole
+    return Split(left, lists)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)

@@ -1,0 +1,59 @@
+"""Lists that are taken out of a policy's text mean what they meant in it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from policies import container, policy
+
+from uvmd_policy_rego.literals import split
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(alphabet='a,]}"\\\n#[{ü ', max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet="k:,]", max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(values, max_size=4), st.sampled_from([None, 2]))
+def test_every_json_list_is_found_as_it_was_written(listed: list[object], indent: int | None) -> None:
+    text = f"package policy\nflag := true\ncontainers := {json.dumps(listed, indent=indent)}\nother := 1\n"
+    found = split(text)
+    assert found.lists == {"containers": listed}
+    assert found.text == "package policy\nflag := true\nother := 1\n"
+
+
+def test_commas_after_the_last_element_are_regos() -> None:
+    found = split('package policy\ncontainers := [\n    {"a": ["x,]",], },\n]\n')
+    assert found.lists == {"containers": [{"a": ["x,]"]}]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'package policy\ncontainers := [{"a": input.x}]\n',
+        "package policy\ncontainers := [1]\ncontainers := [1]\n",
+        "package policy\ncontainers := [1] if true\n",
+        "package policy\ncontainers := [1]\nx := containers\n",
+        'package policy\ncontainers := [{"a": 1, "a": 2}]\n',
+        "package policy\ncontainers := [NaN]\n",
+        "package policy\nx := `\ncontainers := [1]\n`\n",
+        "package policy\ncontainers := [1 # one\n]\n",
+        "package other\ncontainers := [1]\n",
+        "# words\npackage policy\ncontainers := [1]\n",
+        "package policy\ndefault containers := [1]\n",
+    ],
+)
+def test_in_doubt_the_text_stays_whole(text: str) -> None:
+    found = split(text)
+    assert found == (text, {})
+
+
+def test_a_tools_policy_loses_all_its_lists() -> None:
+    found = split(policy(container(), fragments=[], external_processes=[]))
+    assert set(found.lists) == {"containers", "fragments", "external_processes"}
