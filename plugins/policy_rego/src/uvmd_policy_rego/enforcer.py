@@ -109,11 +109,21 @@ class RegoEnforcer(Enforcer):
         return Decision(False, reason=denial.message(answer.decision, point))
 
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
-        """Add mounts that every container may have."""
-        with self._lock:
-            added = [dict(mount) for mount in mounts]
-            self._worker.call(lambda session: session.documents.extend_default_mounts(added))
+        """Add mounts that every container may have.
+
+        Raises:
+            Failed: it could not be kept for a restart.
+        """
+        added = [dict(mount) for mount in mounts]
+
+        def extend_and_save(session: Session) -> None:
+            session.documents.extend_default_mounts(added)
             self._added_mounts.extend(added)
+            self._save(session)
+
+        if added:
+            with self._lock:
+                self._worker.call(extend_and_save)
 
     # Fragments, once their envelopes were validated
 
