@@ -2,6 +2,8 @@
 
 No udev is needed and none is waited for: the node in ``/dev/mapper`` is made here, a real
 node, because whoever takes a path for a device looks at the node and not through a link.
+Where udev runs it is told to leave our devices alone: it would put a link there, and
+remove what is there when it gets to the end of an earlier device of the same name.
 
 Layout and numbers are those of linux/dm-ioctl.h. Everything raises OSError whose text
 names the operation: ``device-mapper table load: no such device``.
@@ -45,6 +47,9 @@ _SHOW_TABLE: Final = 1 << 4
 _HAS_TABLE: Final = 1 << 5
 _BUFFER_FULL: Final = 1 << 8
 _DEFERRED_REMOVE: Final = 1 << 17
+#: For udev's rules, in the upper half of the event number (DM_UDEV_* of libdevmapper): no links,
+#: nothing of subsystems, disks or others, and that these flags are the device's own.
+_HANDS_OFF: Final = (0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40) << 16
 
 #: The kernel's control device, for machines whose /dev was made before its module was loaded.
 _CONTROL_NUMBER: Final = (10, 236)
@@ -86,10 +91,10 @@ class _Reply(NamedTuple):
 # Bytes
 
 
-def pack_header(size: int, name: str = "", flags: int = 0, targets: int = 0) -> bytes:
+def pack_header(size: int, name: str = "", flags: int = 0, targets: int = 0, event: int = 0) -> bytes:
     """Return the header of a request of ``size`` bytes in all."""
     start = _HEADER.size if targets or size > _HEADER.size else 0
-    return _HEADER.pack(4, 0, 0, size, start, targets, 0, flags, 0, 0, 0, os.fsencode(name), b"")
+    return _HEADER.pack(4, 0, 0, size, start, targets, 0, flags, event, 0, 0, os.fsencode(name), b"")
 
 
 def pack_target(target: Target) -> bytes:
@@ -176,7 +181,8 @@ class _Control:
 
         records = b"".join(map(pack_target, targets))
         size = _HEADER.size + max(len(records), room)
-        buffer = bytearray(pack_header(size, name, flags, len(targets)) + records)
+        event = _HANDS_OFF if command in (_SUSPEND, _REMOVE) else 0
+        buffer = bytearray(pack_header(size, name, flags, len(targets), event) + records)
         buffer += bytes(size - len(buffer))
         try:
             syscalls.ioctl(self._fd, _IOCTL | command, buffer)

@@ -126,7 +126,8 @@ def format(run: Run, device: str, fstype: str, deadline: float) -> None:
 
 
 def last_words(output: bytes, limit: int = 1000) -> str:
-    """Return the end of what a tool said, on one line."""
+    """Return what a tool said on one line; of a lot, the beginning and the end."""
     lines = (line.strip() for line in output.decode("utf-8", "replace").splitlines())
     text = "; ".join(line for line in lines if line)
-    return text if len(text) <= limit else "…" + text[-limit:]
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"

@@ -49,9 +49,10 @@ class FakeTools:
             return Finished(1, b"The file does not exist and no size was specified.")
         if self._kernel.dm.open_count(number):
             return Finished(1, b"is apparently in use by the system")
-        with open(path, "r+b") as file:
+        with self._kernel.open_content(path) as file:
+            start = file.tell()
             for position, text in at.items():
-                file.seek(position)
+                file.seek(start + position)
                 file.write(text)
         return Finished()
 

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from uvmd.api.testing.fake_mapper import FakeMapper, Number, refuse
 from uvmd.api.testing.fake_tools import FakeTools
@@ -219,7 +219,12 @@ class FakeKernel:
         return unlink
 
     def head(self, path: str) -> bytes:
-        """The first bytes of what a device shows; dm-verity and dm-linear show what is below them."""
+        """The first bytes of what a device shows."""
+        with self.open_content(path) as file:
+            return file.read(0x11000)
+
+    def open_content(self, path: str) -> BinaryIO:
+        """The file that holds what a device shows, at its beginning; an encrypted one has its own."""
         number, offset = self.numbers[path], 0
         while (device := self.dm.at(number)) is not None and device.active:
             if device.active[0].type == "crypt" or device.below is None:
@@ -228,6 +233,6 @@ class FakeKernel:
                 offset += int(device.active[0].params.split(" ")[1]) * 512
             number = device.below
         below = next(path for path, one in self.numbers.items() if one == number)
-        with open(below, "rb") as file:
-            file.seek(offset)
-            return file.read(0x11000)
+        file = open(below, "r+b")
+        file.seek(offset)
+        return file
