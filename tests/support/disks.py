@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 BLOCK = 4096
 SALT = bytes(32)
@@ -69,3 +72,26 @@ def layer(data: bytes, salt: bytes = SALT, **fields: int | bytes) -> bytes:
     """A file system with superblock and tree behind it."""
     superblock = verity_superblock(len(data) // BLOCK, salt, **fields).ljust(BLOCK, b"\0")
     return data + superblock + hash_tree(data, salt)
+
+
+def real_ext4(path: Path, mib: int = 8, content: str = "in the layer") -> bytes:
+    """Make a real file system with one file, ``file``; return its bytes."""
+    folder = path.with_suffix(".d")
+    folder.mkdir()
+    (folder / "file").write_text(content)
+    command = ["mkfs.ext4", "-q", "-F", "-b", str(BLOCK), "-O", "^has_journal", "-d", folder, path, f"{mib}M"]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path.read_bytes()
+
+
+def partitioned(parts: Sequence[bytes], first_sector: int = 2048) -> bytes:
+    """A disk with an old-style partition table and these partitions, each at a whole MiB."""
+    table, disk, sector = bytearray(512), bytearray(first_sector * 512), first_sector
+    for number, part in enumerate(parts):
+        sectors = -(-len(part) // (1 << 20)) * 2048
+        struct.pack_into("<B3xB3xII", table, 446 + 16 * number, 0, 0x83, sector, sectors)
+        disk += part.ljust(sectors * 512, b"\0")
+        sector += sectors
+    table[510:512] = b"\x55\xaa"
+    disk[:512] = table
+    return bytes(disk)

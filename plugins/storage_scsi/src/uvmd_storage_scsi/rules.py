@@ -13,18 +13,14 @@ MAX_PARTITION: Final = 255
 _FILESYSTEM: Final = r"[a-zA-Z0-9._-]{0,32}"
 
 
-def check_path(path: str) -> None:
-    """Refuse a path that could be read in two ways.
+def check_places(settings: VirtualDiskSettings) -> None:
+    """Refuse a path that could be read in two ways, and a number that no partition has.
 
-    Raises:
-        Refused: it is not absolute, or not its own shortest spelling.
+    Raises Refused.
     """
-    if not paths.is_clean_absolute(path) or path == "/":
+    path = settings.mount_path
+    if path and (not paths.is_clean_absolute(path) or path == "/"):
         raise Refused("MappedVirtualDisk: MountPath is not a clean absolute path")
-
-
-def check_partition(settings: VirtualDiskSettings) -> None:
-    """Raises Refused for a number that no partition has."""
     if settings.partition > MAX_PARTITION:
         raise Refused(f"MappedVirtualDisk: Partition is not between 0 and {MAX_PARTITION}")
 
@@ -35,7 +31,6 @@ def check_add(settings: VirtualDiskSettings, host: int, *, strict: bool, verity:
     Raises:
         Refused, PolicyDenied: it contradicts itself, or a strict VM does not do it.
     """
-    check_path(settings.mount_path)
     if not re.fullmatch(_FILESYSTEM, settings.filesystem):
         raise Refused("MappedVirtualDisk: Filesystem is not a name")
     if strict:

@@ -54,7 +54,7 @@ class VirtualDisk(Handler):
 
         A Remove needs no disk: it may be gone, and what is mounted is known.
         """
-        rules.check_partition(settings)
+        rules.check_places(settings)
         if verb is not Verb.ADD:
             return Found(self._host_of(settings))
         deadline = disks.limit(self.env.config.device_timeout_s, ctx.deadline)
@@ -142,7 +142,6 @@ class VirtualDisk(Handler):
         path = settings.mount_path
         if not path:
             return Plan.nothing()
-        rules.check_path(path)
         self._unfinished.look(view.mounts)
         (host,) = found
         strict, last = view.strict, self._is_last(path, record, view)
