@@ -19,11 +19,13 @@ from typing import Any
 from uvmd.api.resources import MAX_RECORD_BYTES, Record
 from uvmd.errors import Failed
 from uvmd.host.table import MountTable
-from uvmd.linux.files import unlink_if_there
+from uvmd.linux.files import unlink_if_there, write_all
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
+# json.dumps would make one a call.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 Key = tuple[str, str]
 
 
@@ -148,8 +150,7 @@ class Records:
         }
         aside = f"{self._path}.new"
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            file.write(json.dumps(state, separators=(",", ":")).encode())
+        write_all(fd, _encode(state).encode())
         unlink_if_there(self._path)
         os.rename(aside, self._path)
 
