@@ -8,11 +8,12 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import tempfile
 import time
+from pathlib import Path
 
-from support.machine import CACHE
-
-PATH = CACHE / "guest" / "lock"
+#: Of the machine, not of a checkout.
+PATH = Path(tempfile.gettempdir()) / "uvmd-guests.lock"
 PATIENCE_S = 900
 
 _fd = -1
@@ -37,7 +38,6 @@ def release(guest: int) -> None:
 
 
 def _wait() -> int:
-    PATH.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(PATH, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + PATIENCE_S
     told = False
