@@ -38,6 +38,8 @@ class Documents:
         self._index = LayerIndex()
         self._patterns = Patterns()
         self._indexed: int | None = None
+        self._packed: dict[str, tuple[Any, list[Any]]] = {}
+        self._packed_for: int | None = None
         self._seen = set(modules.METADATA_NAMES)
         #: Modules of fragments that stay, by issuer and feed: namespace and text.
         self.kept: dict[tuple[str, str], tuple[str, str]] = {}
@@ -141,6 +143,37 @@ class Documents:
         new = set(metadata) - self._seen
         if new:
             self._show(new)
+
+    def packed_matches(self) -> dict[str, list[Any]]:
+        """Return the candidates of each container by their numbers: what is kept stays small."""
+        if not self.static:
+            return self.store.document("matches")[0] if "matches" in self.store.names() else {}
+        if self._indexed != self.store.versions.get("issuers", 0):
+            self._refresh()
+        if self._packed_for != self._indexed:
+            self._packed, self._packed_for = {}, self._indexed
+        held = self.store.document("matches")
+        matches: dict[str, Any] = held[0] if held else {}
+        packed = {}
+        for key, containers in matches.items():
+            known = self._packed.get(key)
+            if known is None or known[0] is not containers:
+                numbers = [self._index.position(one) for one in containers]
+                texts = [one if at is None else at for one, at in zip(containers, numbers, strict=True)]
+                known = containers, texts
+            packed[key] = known
+        self._packed = packed
+        return {key: texts for key, (_, texts) in packed.items()}
+
+    def unpack(self, packed: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        """Return candidates by what :meth:`packed_matches` said, under the same fragments."""
+        if self.static and self._indexed != self.store.versions.get("issuers", 0):
+            self._refresh()
+        candidates = self._index.candidates
+        return {
+            key: [candidates[one] if isinstance(one, int) else one for one in containers]
+            for key, containers in packed.items()
+        }
 
     # What changes beside the metadata
 

@@ -27,13 +27,15 @@ def state_of(saved: Saved, documents: Documents) -> dict[str, Any]:
     """Return the object to keep."""
     metadata = documents.store.snapshot()
     sets = {name: held for name, held in metadata.items() if isinstance(held, MetadataSet)}
+    others = {name: held for name, held in metadata.items() if name not in sets and name != "matches"}
     return {
         "v": VERSION,
         "policy": saved.policy,
         "stdio": saved.stdio,
         "mounts": saved.mounts,
         "ledgers": saved.ledgers,
-        "maps": {name: held for name, held in metadata.items() if name not in sets},
+        "maps": others,
+        "matches": documents.packed_matches(),
         "sets": {name: list(held.values()) for name, held in sets.items()},
         "modules": [[*identity, *kept] for identity, kept in documents.kept.items()],
     }
@@ -52,6 +54,9 @@ def load_state(state: Mapping[str, Any], documents: Documents) -> Saved:
         for name, values in state["sets"].items()
     }
     documents.restore_all({**state["maps"], **sets})
+    # Which candidates there are depends on the fragments, so these come first.
+    if state["matches"]:
+        documents.restore_all({**state["maps"], **sets, "matches": documents.unpack(state["matches"])})
     for issuer, feed, namespace, text in state["modules"]:
         documents.keep((issuer, feed), namespace, text)
     documents.extend_default_mounts(state["mounts"])
