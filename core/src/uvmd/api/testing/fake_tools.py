@@ -49,8 +49,8 @@ class FakeTools:
             return Finished(1, b"The file does not exist and no size was specified.")
         if self._kernel.dm.open_count(number):
             return Finished(1, b"is apparently in use by the system")
-        with self._kernel.open_content(path) as file:
-            start = file.tell()
+        below, start = self._kernel.content(path)
+        with open(below, "r+b") as file:
             for position, text in at.items():
                 file.seek(start + position)
                 file.write(text)

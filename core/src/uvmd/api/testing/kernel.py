@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from uvmd.api.testing.fake_mapper import FakeMapper, Number, refuse
 from uvmd.api.testing.fake_tools import FakeTools
@@ -220,11 +220,11 @@ class FakeKernel:
 
     def head(self, path: str) -> bytes:
         """The first bytes of what a device shows."""
-        with self.open_content(path) as file:
-            return file.read(0x11000)
+        file, offset = self.content(path)
+        return file.read_bytes()[offset : offset + 0x11000]
 
-    def open_content(self, path: str) -> BinaryIO:
-        """The file that holds what a device shows, at its beginning; an encrypted one has its own."""
+    def content(self, path: str) -> tuple[Path, int]:
+        """The file that holds what a device shows, and where; an encrypted one has its own."""
         number, offset = self.numbers[path], 0
         while (device := self.dm.at(number)) is not None and device.active:
             if device.active[0].type == "crypt" or device.below is None:
@@ -232,7 +232,4 @@ class FakeKernel:
             if device.active[0].type == "linear":
                 offset += int(device.active[0].params.split(" ")[1]) * 512
             number = device.below
-        below = next(path for path, one in self.numbers.items() if one == number)
-        file = open(below, "r+b")
-        file.seek(offset)
-        return file
+        return Path(next(path for path, one in self.numbers.items() if one == number)), offset
