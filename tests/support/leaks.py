@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +106,18 @@ class Snapshot:
             daemon_rss_kib=rss_kib(decider),
         )
 
+    @classmethod
+    def settled(cls, daemon: Daemon, timeout_s: float = 5) -> Snapshot:
+        """A snapshot that is the same a moment later: what was on its way out is out."""
+        deadline = time.monotonic() + timeout_s
+        before = cls.take(daemon)
+        while True:
+            time.sleep(0.2)
+            after = cls.take(daemon)
+            if not before.differences(after) or time.monotonic() > deadline:
+                return after
+            before = after
+
     def differences(self, after: Snapshot) -> list[str]:
         """What came and what went, one line each."""
         lines = []
@@ -125,8 +138,6 @@ class Snapshot:
 
 def assert_nothing_left(daemon: Daemon, before: Snapshot, timeout_s: float = 5) -> None:
     """Compare with ``before``; what is on its way out gets a moment."""
-    import time
-
     deadline = time.monotonic() + timeout_s
     while lines := before.differences(Snapshot.take(daemon)):
         assert time.monotonic() < deadline, "left behind:\n" + "\n".join(lines)

@@ -59,7 +59,7 @@ def test_lives_and_execs_leave_nothing_and_cost_no_memory(daemon: Daemon, bridge
     with created(bridge, "/bin/sleep", "600") as container:
         container.init()
         execs(bridge, container.id, WARM_UP)
-    before = Snapshot.take(daemon)
+    before = Snapshot.settled(daemon)
     lives(bridge, LIVES - WARM_UP)
     assert_nothing_left(daemon, before)
     assert_no_growth(before, after_idling(daemon, before))
@@ -74,7 +74,7 @@ def test_reconnects_leave_nothing(daemon: Daemon) -> None:
     for _ in range(3):
         daemon.connect().close()
     bridge = daemon.connect()
-    before = Snapshot.take(daemon)
+    before = Snapshot.settled(daemon)
     bridge.close()
     for _ in range(10):
         daemon.connect().close()

@@ -90,7 +90,8 @@ def test_the_pid_is_that_of_the_root_namespace(daemon: Daemon, bridge: Connectio
     with created(bridge, "/bin/sleep", "60") as container:
         init = container.init()
         assert Path(f"/proc/{init.pid}/exe").exists()
-        assert "sleep" in Path(f"/proc/{init.pid}/comm").read_text()
+        # The runtime answers before its init has become the program.
+        wait_until(lambda: "sleep" in Path(f"/proc/{init.pid}/comm").read_text(), what="init is the program")
         assert init.pid in children(daemon.monitor_pid)
 
 

@@ -127,6 +127,9 @@ def test_containers_inherit_nothing_of_the_bridge_descriptors(runtime: str) -> N
         bridge = daemon.connect()
         with created(bridge, "/bin/sleep", "60") as container:
             init = container.init()
+            # The runtime answers before its init has become the program, with descriptors of its own.
+            comm = Path(f"/proc/{init.pid}/comm")
+            wait_until(lambda: "sleep" in comm.read_text(), what="init is the program")
             links = [os.readlink(entry) for entry in Path(f"/proc/{init.pid}/fd").iterdir()]
             assert len(links) == 3
         bridge.close()
