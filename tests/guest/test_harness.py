@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from guest.harness import image
+from guest.harness.accelerator import boots
 from guest.harness.errors import CommandFailed, GuestHung
 from guest.harness.guest import Guest
 from guest.harness.leaks import assert_nothing_left, differences, holdings
@@ -173,6 +175,13 @@ def test_nvdimms_are_for_a_profile_of_their_own(base_snapshot: object) -> None:
         assert made.sh(f"blockdev --getsize64 {memory.wait()}") == f"{32 << 20}\n"
     finally:
         made.close()
+
+
+def test_the_probe_of_an_accelerator_boots_and_is_bounded(base_snapshot: object) -> None:
+    del base_snapshot  # Asked for to be a guest test.
+    kernel = image.base().kernel
+    assert boots(kernel, "tcg", 60)
+    assert not boots(kernel, "tcg", 0.1)
 
 
 def test_two_guests_of_a_snapshot_do_not_share_their_memory(guest: Guest, fresh_guest: Guest) -> None:

@@ -169,6 +169,7 @@ class Builder:
             module = {"uvmd": "uvmd.cli.start"}.get(script, f"uvmd.cli.{script}")
             text = f"#!/{wheels.VENV}/bin/python -I\nfrom {module} import main\n\nmain()\n"
             place(text.encode(), root / wheels.VENV / "bin" / script, 0o755)
+            (root / "usr" / "local" / "bin" / script).symlink_to(f"/{wheels.VENV}/bin/{script}")
 
     # -- the product
 
@@ -205,8 +206,6 @@ class Builder:
         wheels.install(root, room / "own")
         packages = [path.parent.name for d in self._distributions for path in d.source.glob("*/__init__.py")]
         wheels.compile_all(root, *(f"{site.relative_to(root)}/{name}" for name in packages))
-        for script in ("uvmd", "uvmctl", "gcs"):
-            (root / "usr" / "local" / "bin" / script).symlink_to(f"/{wheels.VENV}/bin/{script}")
         wheels.chroot(root, f"/{wheels.VENV}/bin/uvmd", "check")
 
     # -- both

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from guest.harness.guest import Guest
 
 LOG = "/run/uvmd.log"
+SETTINGS = "/etc/uvmd/uvmd.toml"
 #: In the guest, under emulation.
 START_S = 60
 
@@ -35,12 +36,22 @@ def _pids() -> dict[str, int]:
     return found
 
 
+def _append(path: str, text: str) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+
+
 class Daemon:
     """The service ``uvmd.service`` of one guest."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self._environment: dict[str, str] = {}
+
+    def configure(self, settings: str) -> None:
+        """Append lines of TOML to uvmd's file; they count from its next start."""
+        if settings:
+            self._guest.call(_append, SETTINGS, f"\n{settings}\n")
 
     def start(self, options: Mapping[str, str] | None = None) -> None:
         """Start it, with options as ``{"runtime-name": "runc"}``; return when it dials the host."""

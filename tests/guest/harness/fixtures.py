@@ -83,9 +83,18 @@ def profile() -> Profile:
     return PROFILES["v2"]
 
 
+@pytest.fixture(scope="module")
+def uvmd_settings() -> str:
+    """TOML lines that a module's uvmd has been started with; a module overrides it to have some.
+
+    They are part of the saved guest, so no test pays for a restart.
+    """
+    return ""
+
+
 @pytest.fixture(scope="session")
-def base_snapshot() -> Callable[[Profile], Snapshot]:
-    """The saved guest of a profile, uvmd running in it; made once a run, or kept from an earlier one."""
+def base_snapshot() -> Callable[..., Snapshot]:
+    """The saved guest of a profile (and settings), uvmd running in it; made when it is missing."""
     from guest.harness.snapshots import ready
 
     return ready
@@ -123,8 +132,8 @@ class Keeper:
 
 
 @pytest.fixture(scope="module")
-def _keeper(profile: Profile, base_snapshot: Callable[[Profile], Snapshot]) -> Iterator[Keeper]:
-    keeper = Keeper(lambda: base_snapshot(profile).restore())
+def _keeper(profile: Profile, uvmd_settings: str, base_snapshot: Callable[..., Snapshot]) -> Iterator[Keeper]:
+    keeper = Keeper(lambda: base_snapshot(profile, uvmd_settings).restore())
     yield keeper
     keeper.spoilt()
 
@@ -141,10 +150,10 @@ def guest(request: pytest.FixtureRequest, _keeper: Keeper) -> Iterator[Guest]:
 
 @pytest.fixture
 def fresh_guest(
-    request: pytest.FixtureRequest, profile: Profile, base_snapshot: Callable[[Profile], Snapshot]
+    profile: Profile, uvmd_settings: str, base_snapshot: Callable[..., Snapshot]
 ) -> Iterator[Guest]:
     """A guest of this test alone, for what cannot be undone; nothing is checked at its end."""
-    made = base_snapshot(profile).restore()
+    made = base_snapshot(profile, uvmd_settings).restore()
     yield made
     made.close()
 

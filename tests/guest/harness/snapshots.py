@@ -104,17 +104,20 @@ def booted(profile: Profile) -> Snapshot:
     return snapshot
 
 
-def ready(profile: Profile) -> Snapshot:
-    """The guest with the code under test and uvmd running, made when it is missing."""
+def ready(profile: Profile, settings: str = "") -> Snapshot:
+    """The guest with the code under test and uvmd running, made when it is missing.
+
+    ``settings`` are lines of TOML for uvmd's own file; each text has a snapshot of its own.
+    """
     disk = code.disk()
     mine = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("*.py")))
-    snapshot = Snapshot(
-        image.FOLDER / f"ready-{profile.name}-{_key(profile, disk.name, mine)}", profile, disk
-    )
+    layer = f"{'variant' if settings else 'ready'}-{profile.name}"
+    folder = image.FOLDER / f"{layer}-{_key(profile, disk.name, mine, settings)}"
+    snapshot = Snapshot(folder, profile, disk)
     if not snapshot.exists:
         before = booted(profile)
-        _save(snapshot, lambda ram: _start(before.restore(shared_copy=ram), disk))
-    _keep(snapshot, f"ready-{profile.name}")
+        _save(snapshot, lambda ram: _start(before.restore(shared_copy=ram), disk, settings))
+    _keep(snapshot, layer, 6 if settings else 3)
     return snapshot
 
 
@@ -140,10 +143,11 @@ def boot(profile: Profile, ram: Path) -> Guest:
     raise AssertionError("not reached")
 
 
-def _start(guest: Guest, disk: Path) -> Guest:
+def _start(guest: Guest, disk: Path, settings: str) -> Guest:
     """Mount the code and let uvmd warm up: a container has run, so every program is in memory."""
     try:
         guest.add_code(disk)
+        guest.daemon.configure(settings)
         guest.daemon.start()
         guest.warm_up()
     except BaseException:
@@ -152,10 +156,10 @@ def _start(guest: Guest, disk: Path) -> Guest:
     return guest
 
 
-def _keep(snapshot: Snapshot, layer: str) -> None:
+def _keep(snapshot: Snapshot, layer: str, keep: int = 3) -> None:
     from guestimage.tools import keep_latest
 
-    keep_latest(layer, snapshot.folder, 3)
+    keep_latest(layer, snapshot.folder, keep)
 
 
 def _save(snapshot: Snapshot, make: Callable[[Path], Guest]) -> None:
