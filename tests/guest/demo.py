@@ -1,5 +1,8 @@
 """`make guest-demo`: a utility VM from Debian's kernel and packages, with uvmd as its service.
 
+A container runs in it whose layers are a SCSI disk and persistent memory, both protected by
+dm-verity, under an overlay that writes to an encrypted disk; then everything is taken down.
+
 The host is outside: every line that begins with `$` is a command that you could type there.
 What must be so is checked; the demo fails where it is not.
 """
@@ -22,7 +25,18 @@ from guest.harness.timeline import negotiate
 from support import machine, rootfs
 from support.daemon import ENVIRONMENT
 
-LAYER = "/run/layers/busybox"
+#: What a policy would ask for: no layer without its hash tree.
+SETTINGS = """
+[plugin.storage_scsi]
+verity = "always"
+
+[plugin.storage_pmem]
+verity = "always"
+"""
+BASE, TOP, SCRATCH = "/run/mounts/scsi/m0", "/run/layers/p0", "/run/mounts/scsi/m1"
+ROOT = "/run/gcs/c/web/rootfs"
+PAGE = 2 << 20
+SCRATCH_MIB = 512  # xfs takes no less than 300, encryption some for itself
 
 
 def say(text: str) -> None:
@@ -36,9 +50,13 @@ class Demo:
         self.guest = guest
         self.steps: list[tuple[str, float]] = []
 
-    def uvmctl(self, *arguments: str, expect: int = 0) -> str:
-        """Run a command of the host, showing it, its output as it comes, and its exit code."""
-        print(f"$ uvmctl {' '.join(_quoted(word) for word in arguments)}", flush=True)
+    def uvmctl(self, *arguments: str, expect: int = 0, into: Path | None = None) -> str:
+        """Run a command of the host, showing it, its output as it comes, and its exit code.
+
+        With ``into`` the output goes into a file instead.
+        """
+        redirected = f" >{into}" if into else ""
+        print(f"$ uvmctl {' '.join(_quoted(word) for word in arguments)}{redirected}", flush=True)
         began = time.monotonic()
         environment = {**ENVIRONMENT, "UVMD_HOST": f"unix:{self.guest.host.path}"}
         command = [str(machine.BIN / "uvmctl"), *arguments]
@@ -53,8 +71,11 @@ class Demo:
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
-                print(f"  {line}", end="", flush=True)
+                if into is None:
+                    print(f"  {line}", end="", flush=True)
                 text += line
+        if into is not None:
+            into.write_text(text)
         taken = time.monotonic() - began
         self.steps.append((f"uvmctl {arguments[0]}", taken))
         print(f"  -> exit code {process.returncode}, {taken:.1f} s", flush=True)
@@ -74,20 +95,25 @@ def _quoted(word: str) -> str:
     return f"'{word}'" if any(letter in word for letter in ' ;$*"') else word
 
 
-def make_layer(target: Path) -> Path:
-    """Make an ext4 image of a small root file system, as a host has for each container layer."""
-    with target.open("wb") as file:
-        file.truncate(16 << 20)
-    command = ["mkfs.ext4", "-q", "-b", "4096", "-d", str(rootfs.shared()), str(target)]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    return target
+def make_layers(demo: Demo) -> tuple[Path, Path]:
+    """Make the images of two layers, as a host has one for each layer of a container's image."""
+    folder = demo.guest.folder
+    top = folder / "top"
+    (top / "srv").mkdir(parents=True)
+    (top / "srv" / "page").write_text("served from persistent memory\n")
+    for source, name in ((rootfs.shared(), "base.img"), (top, "top.img")):
+        demo.uvmctl("image", "build", str(source), "-o", str(folder / name))
+    # Persistent memory comes in whole pages of the host's.
+    with (folder / "top.img").open("ab") as file:
+        file.truncate(-(-file.tell() // PAGE) * PAGE)
+    return folder / "base.img", folder / "top.img"
 
 
 def boot() -> Guest:
     product = image.product()
     sizes = [f"{path.name} {path.stat().st_size >> 20} MiB" for path in (product.kernel, product.root)]
     print(f"  image: {product.folder}, {', '.join(sizes)}\n  accelerator: {accelerator()}", flush=True)
-    made = boot_product(PROFILES["v2"])
+    made = boot_product(PROFILES["v2"], SETTINGS)
     try:
         for line in negotiate(made).lines():
             print(f"  {line}", flush=True)
@@ -107,32 +133,57 @@ def show(demo: Demo) -> None:
     demo.uvmctl("ping", "-c", "3")
     before = guest.call(holdings)
 
-    say("3. The host plugs in a disk with a root file system (a real SCSI disk to the guest).")
-    disk = guest.add_disk(make_layer(guest.folder / "layer.ext4"), lun=1, read_only=True)
-    device = disk.wait()
-    demo.inside(f"mkdir -p {LAYER}; mount -o ro {device} {LAYER}; findmnt -no SOURCE,FSTYPE,OPTIONS {LAYER}")
+    say("3. Two layers of a root file system as images, each with its dm-verity hash tree.")
+    base, top = make_layers(demo)
 
-    say("4. A container from it: created, started, streamed, deleted.")
-    script = "echo hello from $(hostname), pid $$, kernel $(uname -r); exit 7"
-    text = demo.uvmctl("run", "--rm", "--name", "demo", "--read-only", LAYER, "sh", "-c", script, expect=7)
-    assert "hello from demo, pid 1" in text
-    demo.uvmctl("run", "-d", "--name", "web", "--read-only", "-m", "64m", LAYER, "sleep", "600")
-    demo.uvmctl("exec", "web", "ps")
+    say("4. The host plugs them in, one as a SCSI disk, one as persistent memory, and an empty disk.")
+    disks = [
+        guest.add_disk(base, lun=0, read_only=True),
+        guest.add_disk(guest.image("scratch", SCRATCH_MIB), lun=1),
+    ]
+    # This one cannot be pulled out again: QEMU knows no way to unplug memory of this kind.
+    guest.add_pmem(top, read_only=True)
+    demo.uvmctl("attach", "scsi", "--read-only", "0:0", BASE)
+    demo.uvmctl("attach", "pmem", "0", TOP)
+    demo.uvmctl("attach", "scsi", "--encrypted", "--format", "xfs", "0:1", SCRATCH)
+    demo.uvmctl("layers", "--scratch", f"{SCRATCH}/web", ROOT, TOP, BASE)
+    demo.uvmctl("mounts")
+    kinds = demo.inside("dmsetup table | cut -d' ' -f1,4,5; findmnt -lno FSTYPE,TARGET -t overlay,ext4,xfs")
+    for kind in ("verity", "crypt", "integrity", "overlay"):
+        assert kind in kinds, f"nothing of {kind}"
 
-    say("5. The daemon dies (kill -9). Its monitor keeps the container and starts another.")
+    say("5. A container on top of them: it reads both layers and writes to the encrypted disk.")
+    script = "cat /srv/page; echo written >/srv/new; exec sleep 600"
+    spec = guest.folder / "web.json"
+    wishes = ("--hostname", "web", "-m", "64m")
+    demo.uvmctl("run", "--print-spec", *wishes, ROOT, "sh", "-c", script, into=spec)
+    demo.uvmctl("create", "-f", str(spec), "--scratch", f"{SCRATCH}/web", "web")
+    demo.uvmctl("start", "web")
+    text = demo.uvmctl(
+        "exec", "web", "sh", "-c", "cat /srv/page /srv/new; df -h / | tail -1; exit 3", expect=3
+    )
+    assert "served from persistent memory\nwritten\n" in text
+
+    say("6. The daemon dies (kill -9). Its monitor keeps the container and starts another.")
     dead = guest.daemon.kill()
     print(f"  -> it was process {dead}, now it is {guest.daemon.wait_for_another(dead)}", flush=True)
-    demo.uvmctl("exec", "web", "sh", "-c", "echo still here; exit 3", expect=3)
+    demo.uvmctl("exec", "web", "sh", "-c", "cat /srv/new; exit 3", expect=3)
 
-    say("6. Everything goes again.")
-    demo.uvmctl("rm", "-f", "web")
-    take_down(demo, disk, before)
+    say("7. Everything goes again, in the host's order.")
+    demo.uvmctl("kill", "web")
+    demo.uvmctl("wait", "web", expect=137)
+    demo.uvmctl("detach", ROOT)
+    demo.uvmctl("rm", "web")
+    demo.uvmctl("detach", "--scsi", "0:1", SCRATCH)
+    demo.uvmctl("detach", "--scsi", "0:0", BASE, TOP)
+    take_down(demo, disks, before)
 
 
-def take_down(demo: Demo, disk: Disk, before: Holdings) -> None:
+def take_down(demo: Demo, disks: list[Disk], before: Holdings) -> None:
     guest = demo.guest
-    demo.inside(f"umount {LAYER}; rmdir -p --ignore-fail-on-non-empty {LAYER}")
-    disk.remove()
+    for disk in disks:
+        disk.remove()
+    assert "/run/" not in demo.uvmctl("mounts")
     deadline = time.monotonic() + 10
     while (left := differences(before, guest.call(holdings))) and time.monotonic() < deadline:
         time.sleep(0.2)

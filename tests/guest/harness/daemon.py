@@ -117,4 +117,5 @@ class Daemon:
 
     def log(self) -> str:
         """The end of what it has logged."""
-        return self._guest.sh(f"tail -c 8000 {LOG} 2>/dev/null || true")
+        # The image as it is delivered logs to the journal, uvmd in a saved guest to a file.
+        return self._guest.sh(f"tail -c 8000 {LOG} 2>/dev/null || journalctl -u uvmd -o cat -n 40")

@@ -53,9 +53,15 @@ def archive() -> Archive:
     return Archive()
 
 
-def tests_archive() -> bytes:
-    """Return the second initramfs archive, which puts the tests' helpers on top of the root."""
+def helpers_archive(settings: str = "") -> bytes:
+    """Return the second initramfs archive, which puts the tests' helpers on top of the root.
+
+    ``settings`` are lines of TOML, appended to the image's own settings of uvmd.
+    """
     made = archive()
+    if settings:
+        own = (ROOT / "packaging" / "guest-image" / "root" / "etc" / "uvmd" / "uvmd.toml").read_text()
+        made.file("extra/etc/uvmd/uvmd.toml", f"{own}\n{settings}\n".encode())
     made.tree(INSIDE / "root", "extra")
     for program in ("helper.py", "mirror.py", "mux.py"):
         made.file(f"extra/opt/testbed/{program}", (INSIDE / program).read_bytes())

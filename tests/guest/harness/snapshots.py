@@ -68,9 +68,11 @@ def accelerator() -> str:
     return find_accelerator(image.base().kernel)
 
 
-def _files(of: Image, ram: Path | None, *, shared: bool, code_disk: Path | None = None) -> Files:
+def _files(
+    of: Image, ram: Path | None, *, shared: bool, code_disk: Path | None = None, settings: str = ""
+) -> Files:
     folder = short_folder()
-    (folder / "tests.cpio").write_bytes(image.tests_archive())
+    (folder / "tests.cpio").write_bytes(image.helpers_archive(settings))
     archives = (of.initramfs, folder / "tests.cpio")
     return Files(folder, of.kernel, archives, of.root, ram or folder / "ram", shared, code_disk)
 
@@ -84,7 +86,7 @@ def _machine_key() -> str:
     flags = [
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model", "flags"))
     ]
-    return digest([version, *sorted(set(flags)), image.base().folder.name, image.tests_archive()])
+    return digest([version, *sorted(set(flags)), image.base().folder.name, image.helpers_archive()])
 
 
 def _key(profile: Profile, *parts: str) -> str:
@@ -121,9 +123,10 @@ def ready(profile: Profile, settings: str = "") -> Snapshot:
     return snapshot
 
 
-def boot_product(profile: Profile) -> Guest:
+def boot_product(profile: Profile, settings: str = "") -> Guest:
     """Boot the image as it is delivered: uvmd is on its way, nothing of it was waited for."""
-    return Guest(profile, _files(image.product(), None, shared=False), accelerator(), PRODUCT_TARGET)
+    files = _files(image.product(), None, shared=False, settings=settings)
+    return Guest(profile, files, accelerator(), PRODUCT_TARGET)
 
 
 def boot(profile: Profile, ram: Path) -> Guest:
