@@ -59,6 +59,10 @@ class Engine:
         finally:
             self._engine.set_rego_v0(False)
 
+    def syntax(self) -> Any:
+        """Return the syntax trees of the modules, with their places: for tools that read policies."""
+        return json.loads(self._engine.get_ast_as_json())
+
     def replace_data(self, data: Mapping[str, Any]) -> None:
         """Put other data in place. Slow: the next query prepares everything anew."""
         self._engine.clear_data()
