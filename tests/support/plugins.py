@@ -14,8 +14,8 @@ from uvmd.plugin_manager.plugins import load_plugins
 _numbers = itertools.count()
 
 HEADER = """
-from uvmd.api import ConfigModel, Field, Found, Handler, Named, Plan, ResourceType, Target, Verb, WireModel
-from uvmd.api.hooks import hookimpl
+from uvmd.api import ConfigModel, Field, Found, Handler, Named, Plan, Requirement, Target, Verb, WireModel
+from uvmd.api import ResourceType, hookimpl
 """
 
 

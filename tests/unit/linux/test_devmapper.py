@@ -72,6 +72,23 @@ def test_any_answer_is_names_or_a_value_error(data: bytes) -> None:
         pass
 
 
+def test_target_types_are_read_one_after_the_other() -> None:
+    def entry(name: bytes, last: bool = False) -> bytes:
+        text = name.ljust(16, b"\0")
+        return struct.pack("=4I", 0 if last else 32, 1, 9, 0) + text
+
+    data = entry(b"linear") + entry(b"verity", last=True)
+    assert list(devmapper.parse_types(data)) == ["linear", "verity"]
+
+
+@given(st.binary(max_size=60).map(lambda data: data + bytes(16)))
+def test_any_answer_is_target_types_or_a_value_error(data: bytes) -> None:
+    try:
+        list(devmapper.parse_types(data))
+    except ValueError:
+        pass
+
+
 @given(st.integers(0, 0xFFF), st.integers(0, 0xFFFFF))
 def test_a_device_number_is_taken_apart_as_it_was_put_together(major: int, minor: int) -> None:
     number = (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)

@@ -178,6 +178,8 @@ def test_the_open_door_is_core_s_own(site: Site) -> None:
         ("@hookimpl\ndef enforcers(): return [Named('', 'a:b')]", "every enforcer has a name"),
         ("@hookimpl\ndef enforcers(): return [Named('rego', 'a.b')]", "not of the form"),
         ("@hookimpl\ndef config_model(): return ConfigModel", "not of the form"),
+        ("@hookimpl\ndef requirements(): return ['mkfs']", "holds str, not Requirement"),
+        ("@hookimpl\ndef requirements(): return [Requirement('car', 'a', 'b')]", "'car' is none of program"),
     ],
 )
 def test_a_plugin_in_doubt_stops_the_start_and_is_named(site: Site, code: str, text: str) -> None:

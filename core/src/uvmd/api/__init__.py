@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         Span,
     )
     from uvmd.api.environment import Completed, Dial, Environment, Platform, Run, State
-    from uvmd.api.hooks import GROUP, Named, hookimpl
+    from uvmd.api.hooks import GROUP, Named, Requirement, hookimpl
     from uvmd.api.policy import Decision, Enforcer
     from uvmd.api.resources import (
         Answers,
@@ -60,6 +60,7 @@ __all__ = [
     "State",
     "GROUP",
     "Named",
+    "Requirement",
     "hookimpl",
     "Decision",
     "Enforcer",
@@ -98,7 +99,7 @@ __all__ = [
 _HOME = {
     "containers": ("Additions", "ContainerEvent", "ContainerRequest", "NetworkProvider", "Shaper", "Span"),
     "environment": ("Completed", "Dial", "Environment", "Platform", "Run", "State"),
-    "hooks": ("GROUP", "Named", "hookimpl"),
+    "hooks": ("GROUP", "Named", "Requirement", "hookimpl"),
     "policy": ("Decision", "Enforcer"),
     "resources": (
         "Answers",

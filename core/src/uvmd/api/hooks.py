@@ -35,6 +35,20 @@ class Named(NamedTuple):
     reference: str
 
 
+class Requirement(NamedTuple):
+    """Something that a VM must have for a plugin to do its work; ``uvmd doctor`` looks for it.
+
+    ``kind`` is ``program`` (found as a child of the monitor would find it; ``a|b``: either),
+    ``filesystem`` (a type that the kernel mounts) or ``dm-target`` (device-mapper has it).
+    ``purpose`` says what does not work without it. ``optional``: some VMs do without.
+    """
+
+    kind: str
+    name: str
+    purpose: str
+    optional: bool = False
+
+
 @hookspec
 def config_model() -> str:
     """Name the model of the plugin's section ``[plugin.NAME]``: ``"package.module:Class"``.
@@ -96,6 +110,15 @@ def services() -> Iterable[Named]:
 
     The reference, called with the environment, has ``start(view)`` and ``stop()``. A
     service that fails is started again with back-off.
+    """
+    return ()
+
+
+@hookspec
+def requirements() -> Iterable[Requirement]:
+    """Return what the plugin needs of the VM: programs, filesystems, device-mapper targets.
+
+    A start does not look for them; ``uvmd doctor`` does.
     """
     return ()
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
@@ -15,6 +15,9 @@ from uvmd import __version__
 from uvmd.daemon.config import options
 from uvmd.daemon.options import Loaded, load
 from uvmd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from uvmd.cli.doctor import Finding
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +64,7 @@ def uvmd() -> None:
     uvmd config           what is configured, and by whom
     uvmd plugins          which plugins are here, and what each adds
     uvmd check            try everything that a start would need
+    uvmd doctor           has this VM what its plugins need?
     uvmd schema           JSON Schema of messages, resources, settings
 
     The host's side is the command uvmctl.
@@ -132,6 +136,33 @@ def check(path: str | None) -> None:
     for line in plugin_manager.resolve_all(loaded.config):
         click.echo(line)
     click.echo("uvmd check: ok")
+
+
+@uvmd.command()
+@_config
+@_json
+@_refusals
+def doctor(path: str | None, as_json: bool) -> None:
+    """Look whether this VM has what uvmd and each plugin need; nothing is changed.
+
+    Run it in the VM, as root. Status 1 if something is missing; a note is about
+    something that only some hosts ask for.
+    """
+    from uvmd.cli.doctor import MISSING, examine
+
+    findings = list(examine(_load(path).config))
+    missing = sum(one.state == MISSING for one in findings)
+    if as_json:
+        click.echo(json.dumps([one._asdict() for one in findings], indent=2))
+    else:
+        click.echo(_table([("CHECK", "STATE", "FOUND", "NEEDED FOR"), *map(_shown, findings)]))
+        advice = "install what is missing, or turn the plugin off with [plugins] deny"
+        click.echo(f"uvmd doctor: {missing} missing; {advice}" if missing else "uvmd doctor: ok")
+    sys.exit(1 if missing else 0)
+
+
+def _shown(one: Finding) -> tuple[str, str, str, str]:
+    return one.what, one.state, one.found, one.needed_for or "-"
 
 
 @uvmd.command()

@@ -26,10 +26,11 @@ DIRECTORY = "/dev/mapper"
 _HEADER: Final = struct.Struct("=3IIIIiIIIQ128s129s7x")
 _TARGET: Final = struct.Struct("=QQiI16s")
 _NAME: Final = struct.Struct("=QI")
+_TYPE: Final = struct.Struct("=I3I")
 #: For the larger buffer of a table the size in the ioctl's number stays that of the header.
 _IOCTL: Final = 3 << 30 | _HEADER.size << 16 | 0xFD << 8
 
-_VERSION, _LIST, _CREATE, _REMOVE, _SUSPEND, _STATUS, _LOAD, _TABLE = 0, 2, 3, 4, 6, 7, 9, 12
+_VERSION, _LIST, _CREATE, _REMOVE, _SUSPEND, _STATUS, _LOAD, _TABLE, _TYPES = 0, 2, 3, 4, 6, 7, 9, 12, 13
 _OPERATIONS: Final = {
     _VERSION: "version",
     _LIST: "list devices",
@@ -39,6 +40,7 @@ _OPERATIONS: Final = {
     _STATUS: "device status",
     _LOAD: "table load",
     _TABLE: "table status",
+    _TYPES: "list target types",
 }
 
 _READ_ONLY: Final = 1 << 0
@@ -127,6 +129,19 @@ def parse_names(data: bytes) -> Iterator[str]:
         name = data[at + _NAME.size :].partition(b"\0")[0]
         if device:  # the only entry of an empty list has none
             yield os.fsdecode(name)
+        if not following:
+            return
+        at += following
+
+
+def parse_types(data: bytes) -> Iterator[str]:
+    """Yield the types of an answer to list target types. Raises ValueError if it is none."""
+    at = 0
+    while True:
+        if not 0 <= at <= len(data) - _TYPE.size:
+            raise ValueError("a type lies outside of the answer")
+        following = _TYPE.unpack_from(data, at)[0]
+        yield os.fsdecode(data[at + _TYPE.size :].partition(b"\0")[0])
         if not following:
             return
         at += following
@@ -244,6 +259,12 @@ def names() -> list[str]:
     """Return the names of all devices."""
     with _Control() as control:
         return sorted(parse_names(control.read(_LIST).data))
+
+
+def target_types() -> frozenset[str]:
+    """Return the types of targets that are built into the kernel, or loaded."""
+    with _Control() as control:
+        return frozenset(parse_types(control.read(_TYPES).data))
 
 
 def create(

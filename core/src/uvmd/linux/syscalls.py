@@ -8,6 +8,7 @@ costs a few milliseconds, so callers import this module where they need it.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import platform
@@ -63,6 +64,14 @@ _REBOOT_POWER_OFF: Final = 0x4321FEDC
 def _raise(what: str) -> None:
     code = ctypes.get_errno()
     raise OSError(code, os.strerror(code), what)
+
+
+def exists(number: int) -> bool:
+    """Say whether the kernel has a system call, by calling it with arguments that none accepts."""
+    bad = ctypes.c_long(-1)
+    return _libc.syscall(ctypes.c_long(number), bad, bad, bad, bad, bad) != -1 or (
+        ctypes.get_errno() != errno.ENOSYS
+    )
 
 
 def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) -> int:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pluggy
 
 from uvmd.api import hooks
-from uvmd.api.hooks import Named
+from uvmd.api.hooks import Named, Requirement
 from uvmd.api.resources import ResourceType
 from uvmd.errors import ConfigError
 from uvmd.plugin_manager.index import Installed
@@ -28,6 +28,8 @@ NAMED = {
     "cli_commands": "command",
 }
 EVENTS = ("container_event", "span_ended")
+#: What a plugin may require of a VM.
+REQUIREMENTS = ("program", "filesystem", "dm-target")
 
 
 class Declared(NamedTuple):
@@ -38,6 +40,7 @@ class Declared(NamedTuple):
     resource_types: tuple[ResourceType, ...]
     named: dict[str, tuple[Named, ...]]
     observers: dict[str, Callable[..., object]]
+    requirements: tuple[Requirement, ...] = ()
 
 
 def load(plugins: Sequence[Installed]) -> list[Declared]:
@@ -95,7 +98,12 @@ def _ask(plugin: Installed, hook: dict[str, Callable[..., Any]]) -> Declared:
                 raise ConfigError(f"{plugin.label}: {name}: every {NAMED[name]} has a name")
             check_reference(entry.reference, f"{plugin.label}: {NAMED[name]} {entry.name}")
     observers = {name: hook[name] for name in EVENTS if name in hook}
-    return Declared(plugin, model, types, named, observers)
+    requirements = _items(hook, "requirements", Requirement, plugin)
+    for one in requirements:
+        if one.kind not in REQUIREMENTS:
+            known = ", ".join(REQUIREMENTS)
+            raise ConfigError(f"{plugin.label}: requirements: {one.kind!r} is none of {known}")
+    return Declared(plugin, model, types, named, observers, requirements)
 
 
 def _items(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from uvmd.api import Named, ResourceType, Verb, hookimpl
+from uvmd.api import Named, Requirement, ResourceType, Verb, hookimpl
 
 
 @hookimpl
@@ -24,3 +24,9 @@ def resource_types() -> Iterable[ResourceType]:
 def container_network() -> Iterable[Named]:
     """The provider; it shares one table of namespaces with the handler."""
     return [Named("network", "uvmd_network.provider:Provider")]
+
+
+@hookimpl
+def requirements() -> Iterable[Requirement]:
+    """Netlink does the rest."""
+    return [Requirement("program", "udhcpc|busybox", "adapters without addresses, by DHCP", optional=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from uvmd.api import ResourceType, Verb, hookimpl
+from uvmd.api import Requirement, ResourceType, Verb, hookimpl
 
 
 @hookimpl
@@ -22,4 +22,13 @@ def resource_types() -> Iterable[ResourceType]:
             "uvmd_plan9.directory:MappedDirectory",
             points={Verb.ADD: ("plan9_mount",), Verb.REMOVE: ("plan9_unmount",)},
         )
+    ]
+
+
+@hookimpl
+def requirements() -> Iterable[Requirement]:
+    """A client for the host's server."""
+    return [
+        Requirement("filesystem", "9p", "shared folders"),
+        Requirement("program", "mount", "shared folders, in a process that can be killed"),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from uvmd.api import ResourceType, Verb, hookimpl
+from uvmd.api import Requirement, ResourceType, Verb, hookimpl
 
 
 @hookimpl
@@ -20,3 +20,9 @@ def resource_types() -> Iterable[ResourceType]:
             },
         )
     ]
+
+
+@hookimpl
+def requirements() -> Iterable[Requirement]:
+    """The kernel's part."""
+    return [Requirement("filesystem", "overlay", "root filesystems made of layers")]

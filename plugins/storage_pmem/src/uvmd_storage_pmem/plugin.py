@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from uvmd.api import ResourceType, Verb, hookimpl
+from uvmd.api import Requirement, ResourceType, Verb, hookimpl
 
 
 @hookimpl
@@ -22,4 +22,14 @@ def resource_types() -> Iterable[ResourceType]:
             "uvmd_storage_pmem.vpmem:VPMem",
             points={Verb.ADD: ("mount_device",), Verb.REMOVE: ("unmount_device",)},
         )
+    ]
+
+
+@hookimpl
+def requirements() -> Iterable[Requirement]:
+    """What regions need besides the device."""
+    return [
+        Requirement("filesystem", "ext4", "layers"),
+        Requirement("dm-target", "verity", "layers with a hash tree"),
+        Requirement("dm-target", "linear", "several layers on one device", optional=True),
     ]

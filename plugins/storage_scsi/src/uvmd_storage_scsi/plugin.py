@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from uvmd.api import ResourceType, Verb, hookimpl
+from uvmd.api import Requirement, ResourceType, Verb, hookimpl
 
 
 @hookimpl
@@ -33,4 +33,18 @@ def resource_types() -> Iterable[ResourceType]:
             points={Verb.REMOVE: ()},
             latched=False,
         ),
+    ]
+
+
+@hookimpl
+def requirements() -> Iterable[Requirement]:
+    """What disks need besides a controller."""
+    return [
+        Requirement("filesystem", "ext4", "layers and scratch disks"),
+        Requirement("dm-target", "verity", "layers with a hash tree"),
+        Requirement("dm-target", "crypt", "encrypted scratch disks", optional=True),
+        Requirement("dm-target", "integrity", "encrypted scratch disks", optional=True),
+        Requirement("program", "cryptsetup", "encrypted scratch disks", optional=True),
+        Requirement("program", "mkfs.ext4", "disks that are to be formatted", optional=True),
+        Requirement("program", "mkfs.xfs", "encrypted scratch disks, xfs disks", optional=True),
     ]

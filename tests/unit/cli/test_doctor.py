@@ -1,0 +1,60 @@
+"""uvmd doctor: what it says of a machine that lacks something."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from uvmd.api import Requirement
+from uvmd.cli import doctor
+from uvmd.cli.commands import uvmd
+from uvmd.daemon.options import load
+from uvmd.linux import abilities
+
+
+def findings(*flags: str) -> dict[str, doctor.Finding]:
+    return {one.what: one for one in doctor.examine(load(list(flags), {}).config)}
+
+
+def test_a_machine_that_runs_the_tests_has_a_runtime_cgroups_and_a_kernel() -> None:
+    seen = findings("--transport", "unix:/x")
+    for what in ("user", "kernel", "control groups", "platform", "OCI runtime", "transport", "plugins"):
+        assert seen[what].state == doctor.OK, seen[what]
+
+
+def test_a_runtime_that_is_named_and_not_there_is_missing() -> None:
+    seen = findings("--runtime-name", "/nowhere/crun")["OCI runtime"]
+    assert (seen.state, seen.found) == (doctor.MISSING, "no /nowhere/crun")
+
+
+def test_vsock_is_needed_only_by_a_transport_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abilities, "has_vsock", lambda: False)
+    assert findings("--transport", "vsock")["transport"].state == doctor.MISSING
+    assert findings("--transport", "stdio")["transport"].state == doctor.MISSING
+    assert findings("--transport", "stdio:unix:/x")["transport"].state == doctor.OK
+
+
+def test_a_plugin_s_needs_are_looked_for_under_its_name() -> None:
+    needs = [
+        Requirement("program", "no-such-a|sh", "speaking"),
+        Requirement("program", "no-such-b", "singing"),
+        Requirement("filesystem", "no-such-fs", "reading", optional=True),
+    ]
+    either, program, filesystem = doctor._required("lamp", needs)
+    assert (either.what, either.state) == ("program no-such-a or sh", doctor.OK)
+    assert program == doctor.Finding("program no-such-b", doctor.MISSING, "not here", "lamp: singing")
+    assert filesystem.state == doctor.NOTE
+
+
+def test_the_status_tells_a_script_whether_something_is_missing(tmp_path: Path) -> None:
+    config = tmp_path / "uvmd.toml"
+    config.write_text("transport = 'unix:/x'\n[plugins]\nallow = []\n")
+    fine = CliRunner().invoke(uvmd, ["doctor", "--config", str(config)])
+    assert (fine.exit_code, fine.output.splitlines()[-1]) == (0, "uvmd doctor: ok")
+    config.write_text("transport = 'unix:/x'\n[plugins]\nallow = []\n[runtime]\nname = '/nowhere/crun'\n")
+    lacking = CliRunner().invoke(uvmd, ["doctor", "--json", "--config", str(config)])
+    assert lacking.exit_code == 1
+    assert [one["what"] for one in json.loads(lacking.output) if one["state"] == "missing"] == ["OCI runtime"]
