@@ -2,11 +2,13 @@
 
 No shipped configuration can select it (``uvmd.api.testing.scripted``), so the gate is made
 with one more factory here. The script is JSON in ``--script=`` (taken off the arguments):
-point -> fields of the Decision, all other points are allowed.
+point -> fields of the Decision, all other points are allowed. Instead of fields stands
+``{"raises": NAME}`` for an exception, or ``{"answers": VALUE}`` for an answer that is no decision.
 """
 
 from __future__ import annotations
 
+import builtins
 import json
 import sys
 from typing import Any
@@ -14,8 +16,28 @@ from typing import Any
 from uvmd.api.policy import Decision
 from uvmd.api.testing import ScriptedEnforcer
 from uvmd.daemon import compose, serve
+from uvmd.errors import PolicyDenied
 
 NAME = "scripted"
+
+
+def answer(fields: dict[str, Any]) -> Any:
+    if "raises" in fields:
+        raised: BaseException = getattr(builtins, fields["raises"])("s3cret of the enforcer")
+        return raised
+    if "answers" in fields:
+        return lambda input: fields["answers"]
+    return Decision(**{"allowed": True, **fields})
+
+
+class Enforcer(ScriptedEnforcer):
+    """Decides about fragments by the script, too."""
+
+    def load_fragment(self, fragment: bytes, media_type: str) -> None:
+        point = "load_transparency_trust_list" if "trust-list" in media_type else "load_fragment"
+        decision = self.decide(point, {})
+        if decision.allowed is not True:
+            raise PolicyDenied(decision.reason)
 
 
 class Gate(compose.Gate):
@@ -24,8 +46,8 @@ class Gate(compose.Gate):
     script: dict[str, Any] = {}
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        decisions = {point: Decision(**{"allowed": True, **fields}) for point, fields in self.script.items()}
-        options["enforcers"] = {NAME: lambda text: ScriptedEnforcer(text, decisions)}
+        script = {point: answer(fields) for point, fields in self.script.items()}
+        options["enforcers"] = {NAME: lambda text: Enforcer(text, script)}
         options["selectable"] = [*options["selectable"], NAME]
         super().__init__(*arguments, **options)
 

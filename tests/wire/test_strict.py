@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-import uvmd
-from support import machine, rootfs, specs
-from support.containers import Container, new_id, shell
-from support.daemon import Daemon
+from support import specs
+from support.containers import shell
 from support.host import (
     CREATE,
     DELETE,
@@ -25,71 +18,14 @@ from support.host import (
     SIGNAL,
     START,
     ZERO_GUID,
-    Connection,
     Refused,
     code,
 )
 from support.matrix import row
 from support.streams import Output
-from uvmd.api.testing import POLICY
+from support.strict import strict_container, strict_vm
 
-SCRIPTED = Path(__file__).parents[1] / "support" / "scripted_daemon.py"
-MONITOR = Path(uvmd.__file__).parent / "monitor" / "__main__.py"
 TEE = "io.microsoft.container.lcow.tee-log-path"
-
-
-@contextlib.contextmanager
-def strict_vm(runtime: str, script: dict[str, Any]) -> Iterator[tuple[Daemon, Connection]]:
-    """A daemon whose host has set a scripted policy."""
-    daemon = Daemon(runtime=runtime, options={"paths-bundle-roots": "/run/gcs"})
-    flags = [f"--{key}={value}" for key, value in daemon.options.items()]
-    python = str(machine.BIN / "python")
-    # As `uvmd serve` does it, with another program in the daemon's place.
-    daemon.program = [python, "-I", "-S", str(MONITOR), "--", python, "-I", str(SCRIPTED)]
-    daemon.program += [f"--script={json.dumps(script)}", *flags]
-    try:
-        daemon.start()
-        bridge = daemon.connect()
-        settings = {"EnforcerType": "scripted", "EncodedSecurityPolicy": POLICY}
-        bridge.modify(NULL_ID, "SecurityPolicy", settings=settings)
-        yield daemon, bridge
-        bridge.close()
-        assert daemon.stop() == 0, daemon.describe()
-    finally:
-        daemon.close()
-
-
-@contextlib.contextmanager
-def strict_container(bridge: Connection, *args: str, **of_spec: Any) -> Iterator[Container]:
-    """A container in the only places that a strict VM takes (spec containers.md 15.2)."""
-    container = Container(bridge, new_id())
-    bundle = Path("/run/gcs/c") / container.id
-    root = bundle / "rootfs"
-    root.mkdir(parents=True)
-    # As the host's layers would be: mounted there, by somebody else.
-    subprocess.run(["mount", "--bind", str(rootfs.shared()), str(root)], check=True)
-    mounted = True
-    try:
-        bridge.create(
-            container.id,
-            specs.container(*args, root=root, **of_spec),
-            OciBundlePath=str(bundle),
-            ScratchDirPath=str(bundle / "scratch" / container.id),
-        )
-        yield container
-        container.kill()
-        bridge.wait_for_notification(container.id)
-        subprocess.run(["umount", str(root)], check=True)
-        mounted = False
-        container.delete()
-    finally:
-        if mounted:
-            subprocess.run(["umount", "-l", str(root)], check=False)
-            for folder in (root, bundle):
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-
-
 NO_STDIO = {"create_container": {"stdio": False}}
 
 

@@ -304,3 +304,45 @@ def test_containers_see_the_policy_and_the_references_as_received() -> None:
         "reference-info-base64": "uvm",
         "transparent-reference-info-base64": "envelope",
     }
+
+
+# A native engine's panic is no Exception, and must be a no all the same.
+
+
+class Panic(BaseException):
+    """As the binding of a native engine raises it."""
+
+
+def test_a_policy_that_cannot_be_told_of_mounts_ends_the_request() -> None:
+    gate, enforcer = gate_with()
+
+    def fail(mounts: object) -> None:
+        raise Panic
+
+    enforcer.extend_default_mounts = fail  # type: ignore[method-assign]
+    with pytest.raises(PolicyDenied, match="could not be told of the pod's mounts: Panic"):
+        gate.extend_default_mounts([])
+    gate.close_door("cause")
+    with pytest.raises(PolicyDenied, match=r"^cause$"):
+        gate.extend_default_mounts([])
+
+
+def test_a_panic_in_a_snapshot_ends_the_request_before_it_began() -> None:
+    gate, enforcer = gate_with()
+
+    def fail() -> object:
+        raise Panic
+
+    enforcer.snapshot = fail  # type: ignore[method-assign]
+    with pytest.raises(Failed, match="Panic"), gate.metadata_transaction():
+        pytest.fail("the body ran")
+
+
+def test_a_panic_over_a_policy_refuses_it() -> None:
+    def make(text: str) -> Enforcer:
+        raise Panic
+
+    gate = Gate(enforcers={"scripted": make}, selectable=["scripted"])
+    with pytest.raises(Refused, match=r"Panic$"):
+        gate.set_policy(PolicySettings("scripted", POLICY))
+    assert not gate.strict

@@ -44,6 +44,7 @@ class Daemon:
 
     def __init__(self, config: Config, link: Link) -> None:
         self._config = config
+        self._link = link
         self._run_dir = RunDir(config.paths.run_dir)
         if config.vm.core_pattern:
             _write_core_pattern(config.vm.core_pattern)
@@ -56,7 +57,7 @@ class Daemon:
             enforcers=self.plugins.factories("enforcers"),
             selectable=config.policy.enforcers,
             host_data=self.plugins.factories("host_data_sources"),
-            set_logging=lambda allowed: logs.restore() if allowed else logs.silence(),
+            set_logging=self._set_logging,
             save=self._run_dir.save_gate,
         )
         if not self.gate.logging_allowed:
@@ -96,7 +97,6 @@ class Daemon:
             spans.add_listener(self._tell_span)
         self.bridge = Bridge(self.host, link.send_frame, v4=config.bridge.v4, spans=spans)
         self.stopping: str | None = None
-        self._link = link
         self._warm = False
         self.bridge_up, self.bridge_down = self.bridge.bridge_up, self.bridge.bridge_down
         self.bridge_frame, self.bridge_unsent = self.bridge.bridge_frame, self.bridge.bridge_unsent
@@ -104,6 +104,19 @@ class Daemon:
         # Last: a start that is refused must not leave the cgroup behind.
         self._notices = Notices()
         self._own_cgroup = _own_cgroup(config, self.host, self._notices)
+
+    def _set_logging(self, allowed: bool) -> None:
+        """The policy has decided whether this VM may log."""
+        if allowed:
+            logs.restore()
+        else:
+            logs.silence()
+        self.set_monitor_log(allowed)
+
+    def set_monitor_log(self, allowed: bool) -> None:
+        """Have the monitor log as the daemon does, or not at all."""
+        log = self._config.log
+        self._link.set_log(log.format, log.level if allowed else "off")
 
     def take_up(self, state: MonitorState) -> None:
         """Go on where an earlier daemon of this VM ended."""

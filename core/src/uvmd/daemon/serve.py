@@ -75,13 +75,15 @@ def _serve(config: Config, link: Link, bridge_target: str, stream_target: str) -
     daemon = Daemon(config, link)
     # HELLO is the promise that this start is not a refusal.
     state = link.hello()
-    link.set_log(config.log.format, config.log.level)
+    if state.daemon_starts == 1:  # else it is as the policy wanted it, and we do not know yet
+        daemon.set_monitor_log(daemon.gate.logging_allowed)
     link.configure(
         max_inbound_bytes=config.bridge.max_inbound_bytes, drain_grace_s=config.stdio.drain_grace_s
     )
     link.set_stream_base(stream_target)
     link.open_bridge(bridge_target)
     daemon.take_up(state)
+    daemon.set_monitor_log(daemon.gate.logging_allowed)
     link.events = daemon
     signal.signal(signal.SIGTERM, lambda number, frame: daemon.ask_to_stop("SIGTERM"))
     # From a terminal it reaches the monitor as well, which tells us in its own way.

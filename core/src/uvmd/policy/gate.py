@@ -118,8 +118,19 @@ class Gate:
             raise PolicyDenied(f"{refusal}the policy could not be evaluated: {kind}") from None
 
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
-        """Tell the policy of mounts that every container may have."""
-        self._in_force.enforcer.extend_default_mounts(mounts)
+        """Tell the policy of mounts that every container may have.
+
+        Raises:
+            PolicyDenied: it cannot be told; what would be asked next would be another question.
+        """
+        if self._door_closed is not None:
+            raise PolicyDenied(self._door_closed)
+        try:
+            self._in_force.enforcer.extend_default_mounts(mounts)
+        except BaseException as error:
+            kind = type(error).__name__
+            log.error("policy could not be told of default mounts", extra={"error": kind})
+            raise PolicyDenied(f"the policy could not be told of the pod's mounts: {kind}") from None
 
     @contextmanager
     def metadata_transaction(self) -> Iterator[None]:
@@ -135,7 +146,7 @@ class Gate:
         enforcer = self._in_force.enforcer
         try:
             snapshot = enforcer.snapshot()
-        except Exception as error:
+        except BaseException as error:  # a native engine's panic is no Exception
             raise Failed(f"failed to snapshot policy metadata: {type(error).__name__}") from error
         try:
             yield
@@ -267,6 +278,8 @@ class Gate:
             self._in_force.enforcer.load_fragment(blob, media_type)
         except UvmdError as error:
             raise PolicyDenied(f"{kind.refusal}{error}") from error
+        except TimeoutError as late:
+            raise PolicyDenied(f"{kind.refusal}the policy did not answer in time") from late
         except BaseException as error:
             log.error("fragment could not be loaded", extra={"error": type(error).__name__})
             raise PolicyDenied(f"{kind.refusal}{type(error).__name__}") from None
@@ -307,7 +320,7 @@ class Gate:
                 self._settings = settings
                 self._swap(enforcer, self._allows_logging(enforcer))
             self._door_closed = state["door_closed"]
-        except Exception as error:
+        except BaseException as error:  # a native engine's panic is no Exception
             self._in_force = _InForce(self._in_force.enforcer, strict)
             self.logging_allowed = False
             self.close_door(f"the policy could not be taken up again after a restart: {error}")

@@ -103,7 +103,7 @@ def build(factory: Factory, settings: PolicySettings) -> Enforcer:
         enforcer = factory(settings.policy)
     except UvmdError as error:
         raise Refused(f"{failed}{error}") from error
-    except Exception as error:
+    except BaseException as error:  # a native engine's panic is no Exception
         raise Refused(f"{failed}{type(error).__name__}") from error
     if not isinstance(enforcer, Enforcer):
         raise Refused(f"{failed}what was made is no enforcer")

@@ -179,7 +179,10 @@ def _ask(
         "container creation denied due to policy: ",
     )
     if container.tee_log and not decision.stdio:
-        raise Refused("teeing container stdio denied due to policy not allowing stdio access")
+        raise Refused(
+            f'teeing container stdio to log path "{container.tee_log:.256}" denied'
+            " due to policy not allowing stdio access"
+        )
     return decision
 
 
