@@ -91,3 +91,98 @@ def test_our_own_verbs_do_not_ask_for_plugins(
 
     monkeypatch.setattr(plugin_manager, "load_plugins", refuse)
     assert invoke("ping").stderr == ""
+
+
+# Names with a space: verbs below a group
+
+
+@click.group("shelf", short_help="A group.")
+def shelf() -> None:
+    """A group that needs nobody."""
+
+
+shelf.needs_client = False  # type: ignore[attr-defined]
+
+
+@click.group("desk", short_help="A group with a client.")
+def desk() -> None:
+    """A group whose verbs all talk to the daemon."""
+
+
+@shelf.command("look")
+def look() -> None:
+    click.echo("looked")
+
+
+@click.command("read", short_help="Read.")
+def read() -> None:
+    click.echo("read")
+
+
+read.needs_client = False  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def swept() -> Iterator[None]:
+    """What a test hangs below the groups of this module is taken off again."""
+    yield
+    for group, own in ((shelf, {"look"}), (desk, set())):
+        for name in set(group.commands) - own:
+            del group.commands[name]
+
+
+def with_names(monkeypatch: pytest.MonkeyPatch, references: dict[str, str]) -> None:
+    loaded = SimpleNamespace(commands=lambda: references)
+    monkeypatch.setattr(plugin_manager, "load_plugins", lambda: loaded)
+
+
+def test_a_name_with_a_space_hangs_below_another_plugins_group(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_names(monkeypatch, {"shelf read": f"{HERE}:read", "shelf": f"{HERE}:shelf"})
+    assert invoke("shelf", "read").output == "read\n"
+    assert invoke("shelf", "look").output == "looked\n"
+    listed = invoke("shelf", "--help").output.splitlines()[-2:]
+    assert [line.split()[0] for line in listed] == ["look", "read"]
+    assert "shelf read" not in invoke("--help").output
+
+
+def test_without_the_other_plugin_there_is_a_group_all_the_same(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_names(monkeypatch, {"policy report": f"{HERE}:read"})
+    assert invoke("policy", "report").output == "read\n"
+    assert "More about policy." in invoke("--help").output
+
+
+@pytest.mark.parametrize("group", ["shelf", "desk"])
+def test_a_verb_below_a_group_gets_one_client(
+    invoke: Invoke, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, group: str
+) -> None:
+    with_names(monkeypatch, {group: f"{HERE}:{group}", f"{group} poke": f"{HERE}:poke"})
+    assert invoke(group, "poke", "c1").exit_code == 4
+    assert daemon.bodies(Message.START)[0]["ContainerId"] == "c1"
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ({"shelf look": "read"}, "shelf takes no verb 'look'"),
+        ({"shelf a b": "read"}, "shelf takes no verb 'a b'"),
+        ({"shelf ": "read"}, "shelf takes no verb ''"),
+        ({"read": "read", "read more": "read"}, "read is no group"),
+    ],
+)
+def test_a_verb_that_cannot_hang_there_is_said_and_left_out(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, names: dict[str, str], text: str
+) -> None:
+    references = {name: f"{HERE}:{attribute}" for name, attribute in {"shelf": "shelf", **names}.items()}
+    with_names(monkeypatch, references)
+    result = invoke("shelf", "look")
+    assert text in result.stderr
+    assert result.stdout == "looked\n"
+
+
+def test_nothing_hangs_below_a_verb_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_names(monkeypatch, {"image burn": f"{HERE}:read"})
+    assert plugins.plugin_verbs(taken=app.VERBS) == {}

@@ -18,6 +18,9 @@ from uvmd.errors import ConfigError
 def plugin_verbs(taken: Container[str]) -> dict[str, click.Command]:
     """Return the plugins' verbs, less those whose names are *taken*.
 
+    A verb whose name has a space hangs below the group before it, ``policy report`` below
+    ``policy``: so two distributions can share a group, and each works without the other.
+
     What cannot be loaded is said on stderr and left out: a broken plugin must not take
     the help away.
     """
@@ -28,7 +31,8 @@ def plugin_verbs(taken: Container[str]) -> dict[str, click.Command]:
     except ConfigError as error:
         note(f"plugins: {error}, ignoring")
         return {}
-    return _resolved({name: reference for name, reference in references.items() if name not in taken})
+    free = {name: reference for name, reference in references.items() if name.partition(" ")[0] not in taken}
+    return _grouped(_resolved(free))
 
 
 def _resolved(references: Mapping[str, str]) -> dict[str, click.Command]:
@@ -43,8 +47,44 @@ def _resolved(references: Mapping[str, str]) -> dict[str, click.Command]:
         except ConfigError as error:
             note(f"{error}, ignoring")
             continue
-        verbs[name] = with_client(command)
+        verbs[name] = command
     return verbs
+
+
+def _grouped(commands: Mapping[str, click.Command]) -> dict[str, click.Command]:
+    """Hang the commands whose names have a space below their groups."""
+    verbs = {name: with_client(command) for name, command in commands.items() if " " not in name}
+    for name, command in commands.items():
+        parent, space, verb = name.partition(" ")
+        if not space:
+            continue
+        group = verbs.setdefault(parent, _new_group(parent))
+        try:
+            _hang(group, verb, command)
+        except ConfigError as error:
+            note(f"verb {name}: {error}, ignoring")
+    return verbs
+
+
+def _new_group(name: str) -> click.Group:
+    group = click.Group(name, short_help=f"More about {name}.")
+    group.needs_client = False  # type: ignore[attr-defined]
+    return group
+
+
+def _hang(group: click.Command, verb: str, command: click.Command) -> None:
+    """Add a command to a group.
+
+    Raises:
+        ConfigError: it is no group, or has that verb.
+    """
+    if not isinstance(group, click.Group):
+        raise ConfigError(f"{group.name} is no group")
+    if not verb or " " in verb or verb in group.list_commands(click.Context(group)):
+        raise ConfigError(f"{group.name} takes no verb {verb!r:.64}")
+    # A group that needs a client has one by then, and its verbs inherit it.
+    connected = getattr(group, "needs_client", True) is not False
+    group.add_command(command if connected else with_client(command), verb)
 
 
 def with_client(command: click.Command) -> click.Command:
