@@ -66,6 +66,7 @@ def uvmd() -> None:
     uvmd check            try everything that a start would need
     uvmd doctor           has this VM what its plugins need?
     uvmd schema           JSON Schema of messages, resources, settings
+    uvmd plugin new       begin a plugin of your own
 
     The host's side is the command uvmctl.
     """
@@ -177,3 +178,31 @@ def schema(path: str | None, name: str | None) -> None:
     if name is not None and name not in schemas:
         raise ConfigError(f"no schema named {name}; there are: {', '.join(sorted(schemas))}")
     click.echo(json.dumps(schemas if name is None else schemas[name], indent=2))
+
+
+@uvmd.group("plugin")
+def plugin_group() -> None:
+    """For authors of plugins."""
+
+
+@plugin_group.command("new")
+@click.argument("name")
+@click.option("--type", "type_", metavar="DOMAIN/TYPE", help="The resource type, else example.com/Name.")
+@click.option("--into", metavar="FOLDER", default=".", help="Where the new folder is made; here by default.")
+@_refusals
+def new_plugin(name: str, type_: str | None, into: str) -> None:
+    """Make a plugin distribution uvmd-NAME that works: handler, settings, tests, README, CI.
+
+    \b
+      uvmd plugin new lamp --type example.com/Lamp
+      cd uvmd-lamp && pip install -e .[test] && pytest
+
+    What it makes in place of your device is a directory; begin with device.py.
+    """
+    from uvmd.cli.plugin_kit import make
+
+    kit = make(name, type_ or "", into)
+    for file in kit.files:
+        click.echo(f"  {os.path.join(kit.folder, file)}")
+    click.echo(f"Next: cd {kit.folder} && pip install -e .[test] && pytest")
+    click.echo(f"The device is a directory for now: {os.path.join('src', kit.package, 'device.py')}")
