@@ -101,6 +101,8 @@ def _packet(chooser: random.Random, folder: Path) -> bytes:
             fields.append(chooser.choice(NUMBERS) if chooser.random() < 0.6 else chooser.randint(1, 12))
         elif kind == "b":
             fields.append(_bytes(chooser, folder))
+        elif op == wire.SERVICE and len(fields) == 3:
+            fields.append(chooser.choice([[], [b"data=99999999"], [b"core=0", b"nofile=x"], [b"cpu=1"]]))
         elif "l" not in [{list: "l"}.get(type(field)) for field in fields]:
             fields.append(chooser.choice(PROGRAMS))
         else:
@@ -186,7 +188,8 @@ class Attack:
             except wire.WireError:
                 return data
             # What is well-formed by accident must not be what we promised not to send.
-            if op not in (wire.FINISH, wire.RUN, wire.SPAWN, wire.STREAM_BASE, wire.OPEN_BRIDGE, wire.KILL):
+            promised = {wire.FINISH, wire.RUN, wire.SPAWN, wire.SERVICE, wire.STREAM_BASE, wire.OPEN_BRIDGE}
+            if op not in promised | {wire.KILL}:
                 return data
 
     def _check(self) -> None:
@@ -197,7 +200,7 @@ class Attack:
         assert self.monitor.process.poll() is None, f"the monitor has died ({self.where})"
         self.daemon: StandIn = self.monitor.next_daemon()
         state = self.daemon.greet()
-        found = {one.slot: one for one in state.slots}
+        found = {one.slot: one for one in (*state.slots, *state.services)}
         assert found[self.witness].status is None, self.where
         assert found[self.witness].pid == self.witness_pid, self.where
         for number in found:

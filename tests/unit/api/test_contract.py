@@ -176,7 +176,7 @@ def test_declarations_and_events_are_plain_values() -> None:
     assert event == ("exited", "c", "s", 1.5, 7, -9)
     assert containers.Additions() == ((), (), {}, ())
     assert containers.Span("create", "a", "b", "", 1, 2).facts == {}
-    assert environment.Environment._fields == ("config", "platform", "dial", "run", "state")
+    assert environment.Environment._fields == ("config", "platform", "dial", "run", "state", "service")
 
 
 def test_configuration_refuses_unknown_keys() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -218,6 +219,24 @@ def test_an_external_process_gets_exactly_its_environment_and_directory(desk: De
     assert (argv, env) == ([b"x"], {b"LISTEN_FDS": b"1"})
     assert options == {"cwd": b"/", "cgroups": [b"/c"]}
     assert desk.table.slots[5].external
+
+
+def test_a_service_gets_its_limits_and_a_slot_of_its_kind(desk: Desk) -> None:
+    limits = [b"data=1000", b"core=0"]
+    fields = (5, [b"/x"], [b"A=1", b"WATCHDOG_USEC=1"], limits, b"label")
+    assert desk.ask(wire.SERVICE, *fields) == (wire.REPLY, (1_000_001,))
+    ((argv, env, options),) = desk.spawner.started
+    assert (argv, env) == ([b"/x"], {b"A": b"1"})
+    assert options == {"limits": [(resource.RLIMIT_DATA, 1000), (resource.RLIMIT_CORE, 0)]}
+    assert wire.decode_slot(desk.table.slots[5].state())[-2:] == (b"label", True)
+
+
+@pytest.mark.parametrize("limit", [b"", b"data", b"data=", b"data=-1", b"cpu=1", b"data=%d" % 2**63])
+def test_limits_that_are_none_start_nothing(desk: Desk, limit: bytes) -> None:
+    assert desk.code(wire.SERVICE, 5, [b"/x"], [], [limit], b"label") == errno.EINVAL
+    desk.spawner.fail = FileNotFoundError(errno.ENOENT, "x")
+    assert desk.code(wire.SERVICE, 5, [b"/x"], [], [], b"label") == errno.ENOENT
+    assert desk.table.slots == {}
 
 
 def test_a_process_without_streams_gets_a_slot_of_its_own(desk: Desk) -> None:

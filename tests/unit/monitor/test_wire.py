@@ -95,11 +95,12 @@ def test_what_does_not_fit_is_refused_by_the_sender() -> None:
     drained=st.booleans(),
     terminal=st.booleans(),
     label=st.binary(max_size=50),
+    service=st.booleans(),
 )
 def test_a_slots_state_survives_the_wire(
-    slot: int, pid: int, status: int | None, drained: bool, terminal: bool, label: bytes
+    slot: int, pid: int, status: int | None, drained: bool, terminal: bool, label: bytes, service: bool
 ) -> None:
-    packed = wire.encode_slot(slot, pid, status, drained, terminal, label)
-    assert wire.decode_slot(packed) == (slot, pid, status, drained, terminal, label)
+    packed = wire.encode_slot(slot, pid, status, drained, terminal, label, service)
+    assert wire.decode_slot(packed) == (slot, pid, status, drained, terminal, label, service)
     with pytest.raises(wire.WireError):
         wire.decode_slot(packed[:20])

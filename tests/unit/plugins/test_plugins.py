@@ -10,7 +10,7 @@ import pytest
 
 from support.plugins import Site
 from uvmd import plugin_manager
-from uvmd.api.testing import FakePlatform, FakeRun, MemoryState
+from uvmd.api.testing import FakePlatform, FakeRun, FakeServices, MemoryState
 from uvmd.api.wire import Field, WireModel
 from uvmd.errors import ConfigError
 from uvmd.host.core_types import core_types
@@ -63,7 +63,7 @@ def connected(plugins: Plugins) -> tuple[Plugins, list[str]]:
     def dial(port: int, deadline: float) -> int:
         raise ConnectionRefusedError
 
-    plugins.connect(FakePlatform(), dial, FakeRun(), state)
+    plugins.connect(FakePlatform(), dial, FakeRun(), state, lambda distribution: FakeServices())
     return plugins, distributions
 
 

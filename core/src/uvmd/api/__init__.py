@@ -18,7 +18,17 @@ if TYPE_CHECKING:
         Shaper,
         Span,
     )
-    from uvmd.api.environment import Completed, Dial, Environment, Platform, Run, State
+    from uvmd.api.environment import (
+        Completed,
+        Dial,
+        Environment,
+        Limits,
+        MakeService,
+        Platform,
+        Run,
+        Service,
+        State,
+    )
     from uvmd.api.hooks import GROUP, Named, Requirement, hookimpl
     from uvmd.api.policy import Decision, Enforcer
     from uvmd.api.resources import (
@@ -55,8 +65,11 @@ __all__ = [
     "Completed",
     "Dial",
     "Environment",
+    "Limits",
+    "MakeService",
     "Platform",
     "Run",
+    "Service",
     "State",
     "GROUP",
     "Named",
@@ -98,7 +111,17 @@ __all__ = [
 
 _HOME = {
     "containers": ("Additions", "ContainerEvent", "ContainerRequest", "NetworkProvider", "Shaper", "Span"),
-    "environment": ("Completed", "Dial", "Environment", "Platform", "Run", "State"),
+    "environment": (
+        "Completed",
+        "Dial",
+        "Environment",
+        "Limits",
+        "MakeService",
+        "Platform",
+        "Run",
+        "Service",
+        "State",
+    ),
     "hooks": ("GROUP", "Named", "Requirement", "hookimpl"),
     "policy": ("Decision", "Enforcer"),
     "resources": (

@@ -1,7 +1,4 @@
-"""What a handler, an enforcer or a provider is given of the daemon: its environment.
-
-A long-lived helper process of a plugin (``env.service``) arrives with its first user.
-"""
+"""What a handler, an enforcer or a provider is given of the daemon: its environment."""
 
 from __future__ import annotations
 
@@ -56,8 +53,57 @@ class Dial(Protocol):
     def __call__(self, port: int, deadline: float) -> int: ...
 
 
+class Limits(NamedTuple):
+    """What a service may have; the kernel holds it to that (setrlimit(2)).
+
+    ``memory_bytes`` bounds its private writable memory (RLIMIT_DATA): an allocation over it
+    fails. It writes no files and leaves no core file, whatever these say.
+    """
+
+    memory_bytes: int
+    descriptors: int = 32
+
+
+class Service(Protocol):
+    """A long-lived helper process, a child of the monitor: it survives a restart of the daemon.
+
+    It is given a listening unix socket as descriptor 3 (SOCK_STREAM, owner-only), no
+    streams and a clean environment. Nothing starts it but :meth:`start`.
+    """
+
+    def start(self) -> None:
+        """Start it, in place of one that runs.
+
+        Raises:
+            OSError: it could not be started.
+        """
+
+    def connect(self, deadline: float) -> int:
+        """Connect to the one that runs: a blocking, close-on-exec descriptor, yours to close.
+
+        Raises:
+            OSError: none runs, or it took no connection until ``deadline`` (monotonic clock).
+        """
+
+    def kill(self) -> None:
+        """End the one that runs, if any. Its connections end with it."""
+
+
+class MakeService(Protocol):
+    """Describe a service of this plugin, and find the process that an earlier daemon started.
+
+    ``name`` is the plugin's own; ``argv`` begins with an absolute path.
+    """
+
+    def __call__(self, name: str, argv: Sequence[str], limits: Limits) -> Service: ...
+
+
 class State(Protocol):
-    """What a distribution keeps over a restart of the daemon: one JSON object, journalled."""
+    """What a distribution keeps over a restart of the daemon: one JSON object, journalled.
+
+    Beside the object there is a log of entries, for what would be too much to write anew
+    at each change: saving an object ends the log, loading begins with both.
+    """
 
     def load(self) -> dict[str, Any]:
         """Return what was saved last, else an empty object."""
@@ -68,6 +114,16 @@ class State(Protocol):
         Raises:
             OSError: it could not be written.
         """
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Add an entry to the log of the object saved last, whole or not at all.
+
+        Raises:
+            OSError: it could not be written.
+        """
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the log of the object saved last, oldest first."""
 
 
 class Platform(Protocol):
@@ -113,3 +169,4 @@ class Environment(NamedTuple):
     dial: Dial
     run: Run
     state: State
+    service: MakeService

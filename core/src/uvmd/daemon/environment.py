@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from uvmd.api.environment import State
+from uvmd.daemon.services import Services
 from uvmd.errors import DeadlineExceeded
 from uvmd.linux.platform import find_platform
 from uvmd.monitor.link import Completed, Link
 from uvmd.oci.runtime import DEFAULT_PATH
 
-__all__ = ["Runner", "find_platform", "states_in"]
+__all__ = ["Runner", "Services", "find_platform", "states_in"]
 
 
 class Runner:

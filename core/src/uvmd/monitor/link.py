@@ -55,11 +55,15 @@ class SlotState:
 
 @dataclass(frozen=True, slots=True)
 class MonitorState:
-    """The answer to HELLO. ``daemon_starts`` is 1 for the first daemon of this monitor."""
+    """The answer to HELLO. ``daemon_starts`` is 1 for the first daemon of this monitor.
+
+    ``services`` are the slots of long-lived helpers, which are nobody's container.
+    """
 
     version: int
     slots: tuple[SlotState, ...]
     daemon_starts: int
+    services: tuple[SlotState, ...] = ()
 
 
 class Events(Protocol):
@@ -140,12 +144,15 @@ class Link:
     def hello(self) -> MonitorState:
         """Greet the monitor, as the first of all calls; return what it has kept."""
         version, starts, items = self._talk.ask(wire.HELLO, wire.VERSION).fields
-        slots = []
+        slots: list[SlotState] = []
+        services: list[SlotState] = []
         for item in items:
-            slot, pid, status, drained, terminal, label = wire.decode_slot(item)
-            slots.append(SlotState(slot, pid, status, drained, terminal, os.fsdecode(label)))
-        self._slots = itertools.count(1 + max((state.slot for state in slots), default=0))
-        return MonitorState(version, tuple(slots), starts)
+            slot, pid, status, drained, terminal, label, service = wire.decode_slot(item)
+            state = SlotState(slot, pid, status, drained, terminal, os.fsdecode(label))
+            (services if service else slots).append(state)
+        highest = max((state.slot for state in (*slots, *services)), default=0)
+        self._slots = itertools.count(1 + highest)
+        return MonitorState(version, tuple(slots), starts, tuple(services))
 
     def new_slot(self) -> int:
         """Return a slot number that no daemon of this monitor's life has in use."""
@@ -274,6 +281,28 @@ class Link:
         pid: int = call.fields[0]
         return pid
 
+    def service(
+        self,
+        slot: int,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        limits: Mapping[str, int],
+        fds: Sequence[int] = (),
+        label: str,
+    ) -> int:
+        """Start a program in a new slot that outlives this daemon, and return its pid.
+
+        No streams; ``fds`` become 3, 4, ... Limits are of setrlimit(2): core, data, fsize,
+        nofile.
+        """
+        bounds = [f"{name}={most}".encode() for name, most in limits.items()]
+        call = self._talk.ask(
+            wire.SERVICE, slot, _strings(argv), _environment(env), bounds, _bytes(label), fds=fds
+        )
+        pid: int = call.fields[0]
+        return pid
+
     def kill(self, slot: int, signal: int) -> None:
         """Signal the slot's process.
 
@@ -316,7 +345,7 @@ class Link:
         self._talk.tell(wire.FINISH, status)
 
     def set_log(self, format: str, level: str) -> None:
-        """Set how the monitor logs: ``json`` or ``text``; debug, info, warning or error."""
+        """Set how the monitor logs: ``json`` or ``text``; debug, info, warning, error or off."""
         self._talk.tell(wire.CONFIGURE, format.encode(), level.encode(), -1, -1)
 
     def configure(self, *, max_inbound_bytes: int | None = None, drain_grace_s: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Starting programs for the daemon: one that runs to completion, or an external process."""
+"""Starting programs for the daemon: one that runs to completion, an external process, a service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uvmd.monitor import dial, terminal
 from uvmd.monitor.answer import Answer, seconds
 from uvmd.monitor.children import Children, Run
 from uvmd.monitor.slots import Slot
-from uvmd.monitor.spawn import Spawner, clean_environment, exact_environment
+from uvmd.monitor.spawn import Spawner, clean_environment, exact_environment, parse_limits
 from uvmd.monitor.table import SlotTable
 
 TYPE_CHECKING = False
@@ -118,6 +118,31 @@ class Programs:
             return
         deadline_s = seconds(deadline_ns)
         slot.connecting = dial.DialAll(self._loop, targets, done, failed, deadline_s=deadline_s)
+
+    def service(
+        self,
+        answer: Answer,
+        fds: list[int],
+        number: int,
+        argv: list[bytes],
+        env: list[bytes],
+        limits: list[bytes],
+        label: bytes,
+    ) -> None:
+        """Start a program that stays: no streams, its descriptors from 3 on, limits of its own.
+
+        It ends with the monitor, or when a daemon kills it; a daemon's end is nothing to it.
+        """
+        bounds = parse_limits(limits)
+        slot = self._table.new_slot(number, label, external=True, service=True)
+        stdio = (self._spawner.devnull,) * 3
+        try:
+            pid = self._spawner.spawn(argv, clean_environment(env), stdio, fds, limits=bounds)
+        except BaseException:
+            self._table.release(number)
+            raise
+        self._children.add_process(slot, pid)
+        answer.give(pid)
 
     def _start_in_slot(
         self, slot: Slot | None, argv: list[bytes], env: list[bytes], cwd: bytes, fds: list[int]

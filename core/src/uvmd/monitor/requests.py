@@ -61,6 +61,7 @@ class Requests:
             wire.DIAL: table.dial_port,
             wire.FINISH: self._finish,
             wire.CONFIGURE: self._configure,
+            wire.SERVICE: programs.service,
         }
 
     def handle(self, channel: Channel, op: int, tag: int, fields: list[object], fds: list[int]) -> None:

@@ -26,7 +26,7 @@ _NAMES = ("stdin", "stdout", "stderr")
 
 
 class Slot:
-    """Streams and process of one container init, exec or external process."""
+    """Streams and process of one container init, exec, external process or service."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Slot:
         *,
         is_terminal: bool = False,
         external: bool = False,
+        service: bool = False,
     ) -> None:
         self._tools = tools
         self._on_drained = on_drained
@@ -44,6 +45,7 @@ class Slot:
         self.label = label
         self.is_terminal = is_terminal
         self.external = external
+        self.service = service
         self.pid = 0
         self.status: int | None = None
         self.drained = False
@@ -177,7 +179,7 @@ class Slot:
     def state(self) -> bytes:
         """Return the slot's line in the answer to HELLO."""
         return wire.encode_slot(
-            self.number, self.pid, self.status, self.drained, self.is_terminal, self.label
+            self.number, self.pid, self.status, self.drained, self.is_terminal, self.label, self.service
         )
 
     def close(self) -> None:

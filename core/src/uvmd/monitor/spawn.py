@@ -41,6 +41,30 @@ def exact_environment(env: Sequence[bytes]) -> dict[bytes, bytes]:
     return {name: value for name, equals, value in pairs if name and equals}
 
 
+# Not the stack: execve(2) stores that limit at its very end, over what was set meanwhile.
+_LIMITS = {
+    b"core": resource.RLIMIT_CORE,
+    b"data": resource.RLIMIT_DATA,
+    b"fsize": resource.RLIMIT_FSIZE,
+    b"nofile": resource.RLIMIT_NOFILE,
+}
+
+
+def parse_limits(limits: Sequence[bytes]) -> list[tuple[int, int]]:
+    """Return ``NAME=NUMBER`` entries as limits of setrlimit(2).
+
+    Raises:
+        ValueError: another name, or no number.
+    """
+    found = []
+    for entry in limits:
+        name, _, number = entry.partition(b"=")
+        if name not in _LIMITS or not number.isdigit() or int(number) >= 1 << 63:
+            raise ValueError("a limit that is none")
+        found.append((_LIMITS[name], int(number)))
+    return found
+
+
 class Spawner:
     """Starts children with the limits and the OOM score that they should see."""
 
@@ -67,12 +91,14 @@ class Spawner:
         terminal: bytes = b"",
         cgroups: Sequence[bytes] = (),
         protected: bool = False,
+        limits: Sequence[tuple[int, int]] = (),
     ) -> int:
         """Start a program (found in our PATH if its name has no slash) and return its pid.
 
         ``fds`` become 3, 4, ... in the child. ``terminal`` is the path of a pty slave: it
         becomes descriptors 0 to 2 and the controlling terminal of a new session.
-        ``protected`` keeps our own oom_score_adj (the daemon).
+        ``protected`` keeps our own oom_score_adj (the daemon). ``limits`` hold once this
+        returns: the child may have run a moment without them.
 
         Raises:
             OSError: ENOENT, EACCES, ... from finding or executing the program.
@@ -87,7 +113,9 @@ class Spawner:
             if cgroups:
                 return self._fork(argv, env, sources, cwd, terminal, cgroups)
             where = b"" if cwd == b"/" else cwd
-            return self._spawn.spawn(argv[0], argv, env, sources, cwd=where, terminal=terminal)
+            pid = self._spawn.spawn(argv[0], argv, env, sources, cwd=where, terminal=terminal)
+            _limit(pid, limits)
+            return pid
         finally:
             self._after_spawn(protected)
             for fd in lifted:
@@ -135,6 +163,16 @@ class Spawner:
 
     def _set_limit(self, soft: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, self._hard))
+
+
+def _limit(pid: int, limits: Sequence[tuple[int, int]]) -> None:
+    """Bound a child of ours that has just been started, or end it."""
+    try:
+        for what, most in limits:
+            resource.prlimit(pid, what, (most, most))
+    except (OSError, ValueError):
+        os.kill(pid, signal.SIGKILL)
+        raise
 
 
 def _become(

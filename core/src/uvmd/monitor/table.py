@@ -136,7 +136,13 @@ class SlotTable:
         self._dials.clear()
 
     def new_slot(
-        self, number: int, label: bytes, *, is_terminal: bool = False, external: bool = False
+        self,
+        number: int,
+        label: bytes,
+        *,
+        is_terminal: bool = False,
+        external: bool = False,
+        service: bool = False,
     ) -> Slot:
         """Make a slot without streams.
 
@@ -146,8 +152,14 @@ class SlotTable:
         if number <= 0 or number in self.slots:
             raise OSError(errno.EEXIST, f"slot {number} cannot be opened")
         slot = Slot(
-            self._tools, number, label, self._on_drained, is_terminal=is_terminal, external=external
-        )  # fmt: skip
+            self._tools,
+            number,
+            label,
+            self._on_drained,
+            is_terminal=is_terminal,
+            external=external,
+            service=service,
+        )
         self.slots[number] = slot
         return slot
 

@@ -43,6 +43,7 @@ DIAL = 14
 FINISH = 15
 CONFIGURE = 16
 TAKEN = 17
+SERVICE = 18
 
 REPLY = 64
 ERROR = 65
@@ -74,6 +75,7 @@ SHAPES: dict[int, str | None] = {
     FINISH: "i",  # status
     CONFIGURE: "bbii",  # log format, log level, max_inbound_bytes, drain_grace_ns; "" and -1: as it is
     TAKEN: "i",  # bytes of a large packet that its receiver has read
+    SERVICE: "illlb",  # slot, argv, env, limits, label
     REPLY: None,  # whatever the request's answer holds
     ERROR: "ib",  # errno, text
     BRIDGE_UP: "i",  # generation
@@ -188,23 +190,30 @@ def _decode_list(packet: bytes, at: int) -> tuple[list[bytes], int]:
     return items, at
 
 
-_SLOT = struct.Struct("<qqqBBB")
+_SLOT = struct.Struct("<qqqBBBB")
 
 
 def encode_slot(
-    slot: int, pid: int, status: int | None, drained: bool, terminal: bool, label: bytes
+    slot: int,
+    pid: int,
+    status: int | None,
+    drained: bool,
+    terminal: bool,
+    label: bytes,
+    service: bool = False,
 ) -> bytes:
     """Pack one slot's state, an item of HELLO's answer."""
-    return _SLOT.pack(slot, pid, status or 0, status is not None, drained, terminal) + label
+    return _SLOT.pack(slot, pid, status or 0, status is not None, drained, terminal, service) + label
 
 
-def decode_slot(item: bytes) -> tuple[int, int, int | None, bool, bool, bytes]:
-    """Return (slot, pid, status, drained, terminal, label); the opposite of ``encode_slot``.
+def decode_slot(item: bytes) -> tuple[int, int, int | None, bool, bool, bytes, bool]:
+    """Return (slot, pid, status, drained, terminal, label, service); the opposite of ``encode_slot``.
 
     Raises:
         WireError: too short.
     """
     if len(item) < _SLOT.size:
         raise WireError("slot state cut short")
-    slot, pid, status, exited, drained, terminal = _SLOT.unpack_from(item)
-    return slot, pid, status if exited else None, bool(drained), bool(terminal), item[_SLOT.size :]
+    slot, pid, status, exited, drained, terminal, service = _SLOT.unpack_from(item)
+    known = status if exited else None
+    return slot, pid, known, bool(drained), bool(terminal), item[_SLOT.size :], bool(service)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from uvmd.errors import ConfigError
 from uvmd.plugin_manager.index import Installed, find_plugins
@@ -18,7 +18,7 @@ from uvmd.plugin_manager.references import resolve
 from uvmd.plugin_manager.selection import EVERY, Choice, choose
 
 if TYPE_CHECKING:
-    from uvmd.api.environment import Dial, Environment, Platform, Run, State
+    from uvmd.api.environment import Dial, Environment, MakeService, Platform, Run, State
     from uvmd.api.resources import Handler, Registered
     from uvmd.plugin_manager.loading import Declared
     from uvmd.plugin_manager.tables import Tables
@@ -50,6 +50,16 @@ def load_plugins(
     return Plugins(installed, choice, declared, merge(declared), dict(sections or {}))
 
 
+class Parts(NamedTuple):
+    """What environments are made of; ``state`` and ``service`` are for a distribution."""
+
+    platform: Platform
+    dial: Dial
+    run: Run
+    state: Callable[[str], State]
+    service: Callable[[str], MakeService]
+
+
 class Plugins:
     """See the module. ``declared`` and ``tables`` are for ``inspection``."""
 
@@ -69,7 +79,7 @@ class Plugins:
         self._mutex = threading.Lock()
         self._configs: dict[str, Any] = {}
         self._environments: dict[str, Environment] = {}
-        self._parts: tuple[Platform, Dial, Run, Callable[[str], State]] | None = None
+        self._parts: Parts | None = None
         self.container_events = self._observers("container_event", "event")
         self.spans = self._observers("span_ended", "span")
         self.resource_types: dict[str, Registered] = self._resource_types()
@@ -82,9 +92,16 @@ class Plugins:
         """How many plugins are loaded."""
         return len(self.declared)
 
-    def connect(self, platform: Platform, dial: Dial, run: Run, state: Callable[[str], State]) -> None:
-        """Say what environments are made of; ``state`` makes one for a distribution."""
-        self._parts = platform, dial, run, state
+    def connect(
+        self,
+        platform: Platform,
+        dial: Dial,
+        run: Run,
+        state: Callable[[str], State],
+        service: Callable[[str], MakeService],
+    ) -> None:
+        """Say what environments are made of; ``state`` and ``service`` are a distribution's own."""
+        self._parts = Parts(platform, dial, run, state, service)
 
     # The tables
 
@@ -176,9 +193,9 @@ class Plugins:
             if name not in self._environments:
                 if self._parts is None:
                     raise ConfigError(f"plugin {name} is used before the daemon is set up")
-                platform, dial, run, state = self._parts
+                platform, dial, run, state, service = self._parts
                 distribution = self.declared[name].plugin.distribution
                 self._environments[name] = Environment(
-                    self.config(name), platform, dial, run, state(distribution)
+                    self.config(name), platform, dial, run, state(distribution), service(distribution)
                 )
             return self._environments[name]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from uvmd.api.environment import Completed, Environment
+from uvmd.api.environment import Completed, Environment, Limits
 from uvmd.errors import ContainerNotFound, InvalidState
 
 
@@ -46,13 +49,77 @@ class MemoryState:
 
     def __init__(self) -> None:
         self._text = "{}"
+        self._log: list[str] = []
 
     def load(self) -> dict[str, Any]:
         value: dict[str, Any] = json.loads(self._text)
         return value
 
     def save(self, value: Mapping[str, Any]) -> None:
-        self._text = json.dumps(dict(value))
+        self._text, self._log = json.dumps(dict(value)), []
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        self._log.append(json.dumps(dict(entry)))
+
+    def entries(self) -> list[dict[str, Any]]:
+        return [json.loads(text) for text in self._log]
+
+
+class FakeService:
+    """A service on a thread of the test: ``run`` is given the listening socket, as a process is.
+
+    It must return when the socket, or a connection that it took, ends.
+    """
+
+    def __init__(self, run: Callable[[socket.socket], None], starts: list[str], name: str) -> None:
+        self._run = run
+        self._starts = starts
+        self._name = name
+        self._listener: socket.socket | None = None
+        self._connections: list[socket.socket] = []
+
+    def start(self) -> None:
+        self.kill()
+        self._starts.append(self._name)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind("")  # the kernel picks a name that is no file
+        listener.listen()
+        self._listener = listener
+        threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
+
+    def _serve(self, listener: socket.socket) -> None:
+        with listener:
+            self._run(listener)
+
+    def connect(self, deadline: float) -> int:
+        if self._listener is None or self._listener.fileno() < 0:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "the service does not run")
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(self._listener.getsockname())
+        self._connections.append(connection.dup())
+        return connection.detach()
+
+    def kill(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None and listener.fileno() >= 0:
+            listener.shutdown(socket.SHUT_RDWR)
+        for connection in self._connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        self._connections = []
+
+
+class FakeServices:
+    """Stands for ``env.service``; ``starts`` names each service that was started."""
+
+    def __init__(self, run: Callable[[socket.socket], None] = lambda listener: None) -> None:
+        self._run = run
+        self._known: dict[str, FakeService] = {}
+        self.starts: list[str] = []
+
+    def __call__(self, name: str, argv: Sequence[str], limits: Limits) -> FakeService:
+        return self._known.setdefault(name, FakeService(self._run, self.starts, name))
 
 
 class FakePlatform(NamedTuple):
@@ -87,6 +154,7 @@ def fake_environment(config: object = None, **parts: Any) -> Environment:
         dial=parts.pop("dial", _nobody_listens),
         run=parts.pop("run", FakeRun()),
         state=parts.pop("state", MemoryState()),
+        service=parts.pop("service", FakeServices()),
         **parts,
     )
 
