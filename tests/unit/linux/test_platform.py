@@ -22,12 +22,13 @@ def vmbus(tmp_path: Path, guid: str, *names: str) -> Path:
     return folder
 
 
-def virtio(tmp_path: Path, number: int, pci: str, *inside: str) -> None:
+def virtio(tmp_path: Path, number: int, pci: str, *inside: str, kind: int = 1) -> None:
     """A virtio device as sysfs shows it: the bus has a link to where it hangs."""
     device = tmp_path / "devices" / "pci0000:00" / pci / f"virtio{number}"
     device.mkdir(parents=True)
     for name in inside:
         (device / name).mkdir()
+    (device / "device").write_text(f"0x{kind:04x}\n")
     bus = tmp_path / "bus" / "virtio" / "devices"
     bus.mkdir(parents=True, exist_ok=True)
     (bus / f"virtio{number}").symlink_to(device)
@@ -133,8 +134,37 @@ def test_a_controller_that_is_not_there_says_which_are(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="virtio-scsi controllers: none"):
         there.scsi_host(0)
     virtio(tmp_path, 1, "0000:00:1b.0", "host2")
-    with pytest.raises(FileNotFoundError, match="virtio-scsi controllers: hosts 2"):
+    with pytest.raises(FileNotFoundError, match="virtio-scsi controllers: host 2"):
         there.scsi_host(1)
+
+
+def test_a_controller_without_its_host_keeps_its_place(tmp_path: Path) -> None:
+    virtio(tmp_path, 0, "0000:00:04.0", kind=8)
+    virtio(tmp_path, 1, "0000:00:05.0", "host3", kind=8)
+    there = Virtio(str(tmp_path))
+    for _ in range(2):
+        assert there.scsi_host(1) == 3
+        with pytest.raises(FileNotFoundError, match="virtio-scsi controllers: no host yet, host 3"):
+            there.scsi_host(0)
+    (tmp_path / "bus" / "virtio" / "devices" / "virtio0" / "host4").mkdir()
+    assert [there.scsi_host(controller) for controller in range(2)] == [4, 3]
+
+
+def test_a_controller_that_is_plugged_in_later_is_counted(tmp_path: Path) -> None:
+    virtio(tmp_path, 5, "0000:00:05.0", "host3", kind=8)
+    there = Virtio(str(tmp_path))
+    assert [there.scsi_host(0) for _ in range(2)] == [3, 3]
+    virtio(tmp_path, 1, "0000:00:04.0", "host7", kind=8)
+    assert [there.scsi_host(controller) for controller in range(2)] == [7, 3]
+
+
+def test_a_driver_that_came_again_has_another_host(tmp_path: Path) -> None:
+    virtio(tmp_path, 5, "0000:00:05.0", "host3", kind=8)
+    there = Virtio(str(tmp_path))
+    assert there.scsi_host(0) == 3
+    device = tmp_path / "bus" / "virtio" / "devices" / "virtio5"
+    (device / "host3").rename(device / "host4")
+    assert there.scsi_host(0) == 4
 
 
 def test_a_device_that_goes_while_one_looks_is_left_out(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from uvmd.errors import Failed, Refused
 
@@ -27,6 +27,8 @@ _CONTROLLER_GUIDS: Final = (
 )
 _GUID: Final = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _BUS: Final = r"pci([0-9a-f]{4,8}:[0-9a-f]{2})"
+#: Device number of a SCSI host in the virtio standard, 5.
+_VIRTIO_SCSI: Final = 8
 _PCI_ADDRESS: Final = r"([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])"
 
 
@@ -104,6 +106,13 @@ class Hyperv:
         return f"{bus}/{functions[0]}"
 
 
+class _Controller(NamedTuple):
+    """A virtio device with SCSI disks, and the number of its host: -1 while it has none."""
+
+    name: str
+    host: int
+
+
 class Virtio:
     """A VM of QEMU, Firecracker or Cloud Hypervisor: devices on PCI."""
 
@@ -112,6 +121,8 @@ class Virtio:
     def __init__(self, sys_root: str = "/sys", dev_root: str = "/dev") -> None:
         self.sys_root = sys_root
         self.dev_root = dev_root
+        #: The devices of the bus when it was looked at last, and the controllers among them.
+        self._known: tuple[frozenset[tuple[str, int]], list[_Controller]] = (frozenset(), [])
 
     def scsi_host(self, controller: int) -> int:
         """Return the number of the SCSI host that is the host's controller of this index.
@@ -121,28 +132,47 @@ class Virtio:
 
         Raises:
             Refused: there is no such index.
-            FileNotFoundError: it is not there (yet).
+            FileNotFoundError: it is not there (yet), or its driver has not come so far.
         """
         _require_controller(controller)
-        hosts = self._scsi_hosts()
-        if controller >= len(hosts):
-            there = f"hosts {', '.join(map(str, hosts))}" if hosts else "none"
-            raise _not_there(f"virtio-scsi controllers: {there}", f"{self.sys_root}/bus/virtio/devices")
-        return hosts[controller]
-
-    def _scsi_hosts(self) -> list[int]:
         folder = f"{self.sys_root}/bus/virtio/devices"
+        there = self._controllers(folder)
+        if controller >= len(there) or there[controller].host < 0:
+            seen = ", ".join("no host yet" if one.host < 0 else f"host {one.host}" for one in there)
+            raise _not_there(f"virtio-scsi controllers: {seen or 'none'}", folder)
+        return there[controller].host
+
+    def _controllers(self, folder: str) -> list[_Controller]:
+        # An inode number of sysfs stands for one device, and its host's folder for its driver.
+        with os.scandir(folder) as entries:
+            devices = frozenset((entry.name, entry.inode()) for entry in entries)
+        known, controllers = self._known
+        if devices == known and all(
+            os.path.isdir(f"{folder}/{one.name}/host{one.host}") for one in controllers
+        ):
+            return controllers
         found = []
-        for name in os.listdir(folder):
-            device = f"{folder}/{name}"
+        for name, _ in devices:
             try:
-                hosts = [one for one in os.listdir(device) if re.fullmatch(r"host[0-9]+", one)]
-                where = os.path.basename(os.path.dirname(os.path.realpath(device)))
+                host = self._host_of(f"{folder}/{name}")
+                if host is None:
+                    continue
+                where = os.path.basename(os.path.dirname(os.path.realpath(f"{folder}/{name}")))
             except (FileNotFoundError, NotADirectoryError):
                 continue  # it went meanwhile
-            if hosts:
-                found.append((self._pci_order(where), int(hosts[0].removeprefix("host"))))
-        return [host for _, host in sorted(found)]
+            found.append((self._pci_order(where), _Controller(name, host)))
+        controllers = [one for _, one in sorted(found)]
+        self._known = devices, controllers
+        return controllers
+
+    @staticmethod
+    def _host_of(device: str) -> int | None:
+        """The SCSI host of a virtio device, -1 if it has none yet, None if it is no controller."""
+        for name in os.listdir(device):
+            if re.fullmatch(r"host[0-9]+", name):
+                return int(name.removeprefix("host"))
+        with open(f"{device}/device", encoding="ascii") as file:
+            return -1 if int(file.read(), 16) == _VIRTIO_SCSI else None
 
     @staticmethod
     def _pci_order(name: str) -> tuple[int, tuple[int, ...], str]:
