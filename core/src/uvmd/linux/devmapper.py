@@ -177,13 +177,18 @@ def _open_control() -> int:
 class _Control:
     """The control device while a piece of work lasts."""
 
+    #: Whether the kernel speaks our version; it does not change while we run.
+    checked = False
+
     def __enter__(self) -> _Control:
         self._fd = _open_control()
-        try:
-            self(_VERSION)
-        except BaseException:
-            os.close(self._fd)
-            raise
+        if not _Control.checked:
+            try:
+                self(_VERSION)
+            except BaseException:
+                os.close(self._fd)
+                raise
+            _Control.checked = True
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -316,8 +321,12 @@ def _create(name: str, targets: Sequence[Target], read_only: bool) -> str:
 def make_node(name: str, device: tuple[int, int]) -> str:
     """Put a real node in the place of whatever is at the device's path."""
     path = f"{DIRECTORY}/{name}"
-    _unlink(path)
-    os.mknod(path, 0o600 | stat.S_IFBLK, os.makedev(*device))
+    mode, number = 0o600 | stat.S_IFBLK, os.makedev(*device)
+    try:
+        os.mknod(path, mode, number)
+    except FileExistsError:
+        _unlink(path)
+        os.mknod(path, mode, number)
     return path
 
 

@@ -12,6 +12,7 @@ from uvmd.errors import DeadlineExceeded, Failed
 from uvmd.linux import block
 
 _HEAD_BYTES: Final = 0x11000
+_PAGE: Final = 4096
 _EXT_COMPATIBLE: Final = 1024 + 0x5C
 _EXT_HAS_JOURNAL: Final = 0x4
 
@@ -76,7 +77,9 @@ def parse_head(head: bytes) -> Content:
 def content(device: int | str, offset: int = 0) -> Content:
     """Tell what is on a device, by descriptor or path, from ``offset`` on. Raises OSError."""
     if isinstance(device, int):
-        return parse_head(os.pread(device, _HEAD_BYTES, offset))
+        # Most often it is ext4, which is told by its first page.
+        found = parse_head(os.pread(device, _PAGE, offset))
+        return found if found.name == "ext4" else parse_head(os.pread(device, _HEAD_BYTES, offset))
     fd = block.open_device(device)
     try:
         return content(fd, offset)

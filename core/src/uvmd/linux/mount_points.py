@@ -29,12 +29,35 @@ def make_mount_point(path: str, undo: Undo, mode: int = 0o700) -> Iterator[int]:
     Raises:
         OSError: ELOOP for a symlink on the way; ENOTDIR for a file, or a symlink at the end.
     """
-    fd, made = paths.ensure_directory_beneath("/", path[1:], mode)
+    fd, made = _make(path, mode)
     try:
         undo.callback(remove_directories, made, step=f"remove the directory {path}")
         yield fd
     finally:
         os.close(fd)
+
+
+def _make(path: str, mode: int) -> tuple[int, list[str]]:
+    """Most often only the last directory is missing."""
+    parent, name = posixpath.split(path)
+    if parent != "/" and not mode & 0o077:  # else the daemon's umask takes bits away
+        try:
+            parent_fd = paths.open_beneath("/", parent[1:], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return paths.ensure_directory_beneath("/", path[1:], mode)
+        try:
+            os.mkdir(name, mode, dir_fd=parent_fd)
+        except FileExistsError:
+            pass
+        else:
+            try:
+                return paths.openat_beneath(parent_fd, name, os.O_RDONLY | os.O_DIRECTORY), [path]
+            except BaseException:
+                os.rmdir(name, dir_fd=parent_fd)
+                raise
+        finally:
+            os.close(parent_fd)
+    return paths.ensure_directory_beneath("/", path[1:], mode)
 
 
 def directories_of(path: str, noted: Iterable[Sequence[str]]) -> list[str]:

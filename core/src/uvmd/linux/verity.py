@@ -139,6 +139,8 @@ def read_info(device: int | str, offset: int = 0, size: int | None = None) -> Ve
 def _read_info(fd: int, offset: int, size: int | None) -> VerityInfo:
     import hashlib
 
+    # Two small reads far from each other: what the kernel would read ahead is for nobody.
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
     block = _read(fd, _EXT4_SIZE, offset + _EXT4_AT, "ext4 superblock")
     block_size, ext4_bytes = parse_ext4_superblock(block)
     if block_size != BLOCK_SIZE:
@@ -149,9 +151,10 @@ def _read_info(fd: int, offset: int, size: int | None) -> VerityInfo:
             f"failed to read dm-verity super block: the file system has {ext4_bytes} bytes and the device "
             f"{device_bytes}, which leaves no room for a hash tree"
         )
-    block = _read(fd, BLOCK_SIZE, offset + ext4_bytes, "dm-verity super block")
-    version, algorithm, salt = parse_verity_superblock(block, ext4_bytes, block_size)
-    top = _read(fd, BLOCK_SIZE, offset + ext4_bytes + BLOCK_SIZE, "dm-verity root hash")
+    # The superblock's block and the top of the tree, in one go.
+    blocks = _read(fd, 2 * BLOCK_SIZE, offset + ext4_bytes, "dm-verity super block and root hash")
+    version, algorithm, salt = parse_verity_superblock(blocks[:BLOCK_SIZE], ext4_bytes, block_size)
+    top = blocks[BLOCK_SIZE:]
     digest = hashlib.sha256(salt + top).hexdigest()
     return VerityInfo(ext4_bytes, version, algorithm, digest, salt.hex(), block_size, True)
 
