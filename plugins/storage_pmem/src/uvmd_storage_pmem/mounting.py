@@ -52,8 +52,7 @@ def add(env: Environment, unfinished: Unfinished, job: Job, undo: Undo) -> Recor
     }
     unfinished.begin(job.path, facts)
     undo.callback(unfinished.end, job.path, step="forget that it was begun")
-    source = _with_devices(env, job, undo)
-    _mount(env, job, source, undo)
+    _mount(env, job, undo)
     return {"v": 1, "source": region.source, "dm": names, "made": made}
 
 
@@ -92,7 +91,7 @@ def _ensure(name: str, target: Target, what: str, deadline: float, undo: Undo) -
     return node
 
 
-def _mount(env: Environment, job: Job, source: str, undo: Undo) -> None:
+def _mount(env: Environment, job: Job, undo: Undo) -> None:
     path = job.path
     try:
         with mount_points.make_mount_point(path, undo) as fd:
@@ -100,6 +99,8 @@ def _mount(env: Environment, job: Job, source: str, undo: Undo) -> None:
             options = [filesystems.read_only_options(content, "ext4")]
             if env.config.dax and job.info is None:
                 options.append("dax")
+            # As the last thing before they are used: they wake udev, which then competes with us.
+            source = _with_devices(env, job, undo)
             try:
                 mounts.mount(source, fd, "ext4", MS_RDONLY, ",".join(filter(None, options)))
             except OSError as error:

@@ -73,8 +73,6 @@ class Adding:
         self._require_same_device()
         directories = self._directories(path)
         self._begin(path, directories)
-        if job.info:
-            self._make_verity(job.info)
         if job.settings.block_dev:
             self._link(job.source, path)
         else:
@@ -125,10 +123,16 @@ class Adding:
 
     # The device
 
-    def _make_verity(self, info: VerityInfo) -> None:
+    def _make_verity(self) -> None:
+        """Make the device of a disk with a hash tree.
+
+        As the last thing before it is used: it wakes udev, which then competes with us.
+        """
         job = self._job
+        if job.info is None:
+            return
         deadline = limit(self._config.mount_timeout_s, job.latest)
-        target = verity.table(info, job.disk.path)
+        target = verity.table(job.info, job.disk.path)
         try:
             _, made = devmapper.ensure(job.verity_name, [target], deadline=deadline)
         except OSError as error:
@@ -181,6 +185,7 @@ class Adding:
                     mount_points.remove_directories, made, step=f"remove the directory {parent}"
                 )
             try:
+                self._make_verity()
                 os.symlink(source, name, dir_fd=fd)
             finally:
                 os.close(fd)
@@ -193,6 +198,7 @@ class Adding:
         try:
             with mount_points.make_mount_point(path, undo) as fd:
                 source, fstype, data = self._prepared(source)
+                self._make_verity()
                 try:
                     mounts.mount(source, fd, fstype, MS_RDONLY if settings.read_only else 0, data)
                 except OSError as error:
