@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import entry_points
 
 import adapters
+import attaching
 import bare
 import calibration
 import footprint
@@ -55,6 +56,7 @@ def sections(quick: bool) -> dict[str, Callable[[], Iterable[Figure]]]:
         "concurrency": lambda: on("crun", lambda _, bridge: lives.concurrency(bridge, 1 if quick else 3)),
         "relay": lambda: on("crun", lambda _, bridge: relay.gibibyte(bridge, 2 if quick else 20)),
         "waits": footprint.pending_waits,
+        "attach": lambda: [attaching.late_devices(1 if quick else 3)],
         "overlay": lambda: [overlays.added_and_removed(5 * count)],
         "image": lambda: image_against_tools((256 if quick else 1024) << 20, 1 if quick else 3),
         "network": lambda: [adapters.added_to_a_pod(count)],
