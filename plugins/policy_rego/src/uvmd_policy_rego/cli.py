@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import IO
 
 import click
 
+#: Verbs in modules of their own, imported when they are asked for: verb, module, command.
+_ELSEWHERE = {
+    "did": ("cli_did", "did"),
+    "fragment": ("cli_fragment", "fragment"),
+}
 
-@click.group()
+
+class _Policy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_ELSEWHERE})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _ELSEWHERE:
+            return super().get_command(ctx, name)
+        module, command = _ELSEWHERE[name]
+        found: click.Command = getattr(importlib.import_module(f"uvmd_policy_rego.{module}"), command)
+        return found
+
+
+@click.group(cls=_Policy)
 def policy() -> None:
     """Look at security policies and try them."""
 

@@ -180,12 +180,15 @@ class RegoEnforcer(Enforcer):
             return self._ledgers.snapshot()
 
     def load_fragment(self, fragment: bytes, media_type: str) -> None:
-        """Refuse: an envelope that nobody has validated is not loaded.
+        """Load a signed artefact, once its envelope is found to be valid.
 
         Raises:
-            PolicyDenied: always.
+            PolicyDenied: the envelope is not valid, or the policy does not take it.
         """
-        raise PolicyDenied("signed fragments cannot be validated by this version of policy_rego")
+        # 20 MiB that most VMs never need: imported when the first fragment comes.
+        from uvmd_policy_rego.envelopes import load
+
+        load.load(self, fragment, media_type)
 
     # Metadata
 
