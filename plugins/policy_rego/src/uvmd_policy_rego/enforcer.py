@@ -38,6 +38,11 @@ def make(env: Environment, text: str) -> RegoEnforcer:
     Raises:
         Refused: the policy is not base64 or cannot be loaded.
     """
+    if env.config is not None and env.config.record:
+        # Nearly nobody wants it, and it derives from what is below.
+        from uvmd_policy_rego.recording import RecordingEnforcer
+
+        return RecordingEnforcer(text, env, env.config.record)
     return RegoEnforcer(text, env)
 
 

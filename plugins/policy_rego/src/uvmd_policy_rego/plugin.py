@@ -8,6 +8,12 @@ from uvmd.api import Named, hookimpl
 
 
 @hookimpl
+def config_model() -> str:
+    """Whether questions are recorded, for people who look into a policy."""
+    return "uvmd_policy_rego.config:PolicyRegoConfig"
+
+
+@hookimpl
 def enforcers() -> Iterable[Named]:
     """The enforcer that a host gets when it sends a policy and names nobody."""
     return [Named("rego", "uvmd_policy_rego.enforcer:make")]
