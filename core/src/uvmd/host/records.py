@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 # json.dumps would make one a call.
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 Key = tuple[str, str]
 
 
@@ -35,16 +35,17 @@ class Records:
     def __init__(self, path: str = "") -> None:
         self._path = path
         self._mutex = threading.Lock()
-        self._records: dict[Key, Record] = {}
+        # As they are written: every change writes all of them.
+        self._records: dict[Key, str] = {}
         self._doing: dict[Key, str] = {}
-        self._mounts: list[dict[str, Any]] = []
+        self._mounts = "[]"
 
     def get(self, type_: str, identity: str) -> Record | None:
         """Return a copy of the record, if there is one."""
         with self._mutex:
-            record = self._records.get((type_, identity))
-        copy: Record | None = None if record is None else json.loads(json.dumps(record))
-        return copy
+            text = self._records.get((type_, identity))
+        record: Record | None = None if text is None else json.loads(text)
+        return record
 
     def begin(self, type_: str, identity: str, what: str) -> None:
         """Note that a change begins.
@@ -66,13 +67,13 @@ class Records:
         Raises:
             Failed: the record is not what a record may be, or it cannot be written.
         """
-        require_record(record)
+        text = None if record is None else encoded(record)
         with self._mutex:
             before, doing = dict(self._records), self._doing.pop((type_, identity), "")
             self._records.pop((type_, identity), None)
-            if record is not None:
-                self._records[type_, identity] = record
-            mounts, self._mounts = self._mounts, table.snapshot()
+            if text is not None:
+                self._records[type_, identity] = text
+            mounts, self._mounts = self._mounts, _encode(table.snapshot())
             try:
                 self._write()
             except OSError as error:
@@ -94,8 +95,8 @@ class Records:
     def by_identity(self) -> dict[str, tuple[str, Record]]:
         """Return all there is: by identity the resource type, and a copy of the record."""
         with self._mutex:
-            text = json.dumps([(identity, type_, one) for (type_, identity), one in self._records.items()])
-        return {identity: (type_, record) for identity, type_, record in json.loads(text)}
+            kept = list(self._records.items())
+        return {identity: (type_, json.loads(text)) for (type_, identity), text in kept}
 
     def load(self, table: MountTable) -> list[str]:
         """Read what an earlier daemon left, fill the table, and return what it was doing.
@@ -111,9 +112,11 @@ class Records:
         if saved["v"] != VERSION:
             raise ValueError(f"version {saved['v']}")
         with self._mutex:
-            self._records = {(type_, identity): record for type_, identity, record in saved["records"]}
-            self._mounts = saved["mounts"]
-        table.restore(self._mounts)
+            self._records = {
+                (type_, identity): _encode(record) for type_, identity, record in saved["records"]
+            }
+            self._mounts = _encode(saved["mounts"])
+        table.restore(saved["mounts"])
         unfinished: list[str] = saved["doing"]
         return unfinished
 
@@ -133,7 +136,7 @@ class Records:
             return None  # not whole: the very first, and nothing had been done yet
 
     def _keep(self, table: MountTable) -> None:
-        self._mounts = table.snapshot()
+        self._mounts = _encode(table.snapshot())
         try:
             self._write()
         except OSError as error:
@@ -142,35 +145,31 @@ class Records:
     def _write(self) -> None:
         if not self._path:
             return
-        state = {
-            "v": VERSION,
-            "doing": list(self._doing.values()),
-            "records": [[*key, record] for key, record in self._records.items()],
-            "mounts": self._mounts,
-        }
+        records = ",".join(f"{_encode([*key])[:-1]},{text}]" for key, text in self._records.items())
+        doing = _encode([*self._doing.values()])
+        state = f'{{"v":{VERSION},"doing":{doing},"records":[{records}],"mounts":{self._mounts}}}'
         aside = f"{self._path}.new"
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        write_all(fd, _encode(state).encode())
+        write_all(fd, state.encode())
         unlink_if_there(self._path)
         os.rename(aside, self._path)
 
 
-def require_record(record: object) -> None:
-    """Refuse what cannot be kept as a record.
+def encoded(record: object) -> str:
+    """Return the text by which a record is kept.
 
     Raises:
         Failed: no object of plain JSON, or too long.
     """
-    if record is None:
-        return
     if not isinstance(record, dict):
         raise Failed(f"a record is an object, not {type(record).__name__}")
     try:
-        text = json.dumps(record, allow_nan=False)
+        text = _encode(record)
     except (TypeError, ValueError, RecursionError):
         raise Failed("a record is plain JSON") from None
     if json.loads(text) != record:
         # Tuples and keys that are no texts would come back as something else.
         raise Failed("a record is plain JSON: lists, and keys that are texts")
-    if len(text.encode()) > MAX_RECORD_BYTES:
-        raise Failed(f"a record has at most {MAX_RECORD_BYTES} bytes, this one has {len(text.encode())}")
+    if len(text) > MAX_RECORD_BYTES:
+        raise Failed(f"a record has at most {MAX_RECORD_BYTES} bytes, this one has {len(text)}")
+    return text
