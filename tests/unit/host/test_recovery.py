@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from unit.host.fakes import Bench, FakeSlot, Finished
+from unit.host.pod_parts import NotedMounts, sandbox_spec, with_network
 from uvmd.errors import ContainerNotFound, InvalidState
 from uvmd.host import recovery
 from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
 from uvmd.host.operations import exec, external
 from uvmd.host.requests import NULL_ID, ContainerExit, ExecuteRequest
+from uvmd.oci.role import read_role
 
 
 class State_:
@@ -128,6 +130,24 @@ def test_an_interrupted_create_that_cannot_be_undone_is_marked(bench: Bench) -> 
     reborn(bench)
     assert bench.gate.degraded is not None
     assert "boom" in bench.gate.degraded
+
+
+def test_an_interrupted_create_does_not_take_the_network_of_another_pod(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    NotedMounts().install(monkeypatch)
+    network = with_network(bench, "n", "m")
+    bench.create("s1", sandbox_spec("n"))
+    bench.create("s2", sandbox_spec("m"))
+    # A third one was on its way to the first one's namespace; it would have been refused there.
+    interrupted = Container("s3", "", read_role("s3", sandbox_spec("n")), str(bench.bundle("s3")))
+    bench.ctx.journal.save(interrupted)
+    bench.ctx.journal.save(bench.ctx.registry.get("s2"), state=State.CREATING)
+    assert set(network.attached) == {"n", "m"}
+    reborn(bench)
+    assert set(network.attached) == {"n"}
+    assert [one.id for one in bench.ctx.registry.containers()] == ["s1"]
+    assert bench.gate.degraded is None
 
 
 def test_an_interrupted_delete_is_finished(bench: Bench) -> None:

@@ -70,15 +70,11 @@ def recover(ctx: Context, state: MonitorState) -> list[Container]:
     claimed: set[int] = set()
     settled: list[Process] = []
     unfinished: list[Container] = []
-    for entry in ctx.journal.containers():
-        try:
-            container = read_container(entry)
-            execs = [read_process(found) for found in entry["execs"]]
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            log.error("journal entry makes no sense, ignoring", extra={"error": repr(error)})
-            continue
+    entries = _read(ctx)
+    taken = {container.role.namespace for _, container, _ in entries if container.state is not State.CREATING}
+    for entry, container, execs in entries:
         if container.state is State.CREATING:
-            _unwind(ctx, container)
+            _unwind(ctx, container, taken)
             if container.init is not None:
                 claimed.add(container.init.slot)
             continue
@@ -95,14 +91,26 @@ def recover(ctx: Context, state: MonitorState) -> list[Container]:
     return unfinished
 
 
-def _unwind(ctx: Context, container: Container) -> None:
-    """Undo a create that was under way."""
+def _read(ctx: Context) -> list[tuple[Entry, Container, list[Process]]]:
+    """Read the journal of the containers; what makes no sense is left out."""
+    found = []
+    for entry in ctx.journal.containers():
+        try:
+            found.append((entry, read_container(entry), [read_process(one) for one in entry["execs"]]))
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            log.error("journal entry makes no sense, ignoring", extra={"error": repr(error)})
+    return found
+
+
+def _unwind(ctx: Context, container: Container, taken: set[str]) -> None:
+    """Undo a create that was under way. Adapters in a ``taken`` namespace are another container's."""
     log.warning("a create was interrupted, undoing it", extra={"container": container.id})
     os.makedirs(ctx.work_dir(container.id), mode=0o700, exist_ok=True)
     try:
         runtime_undo.destroy(ctx, container)
         pod_sources.release(ctx, container)
-        ctx.network.detach(container.role.namespace)
+        if container.role.namespace not in taken:
+            ctx.network.detach(container.role.namespace)
         context_dir.remove(container)
         sandbox.undo_interrupted(ctx, container)
         _remove_bundle(container)
