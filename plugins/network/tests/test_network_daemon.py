@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.containers import new_id
+from support.containers import Container, new_id
 from support.daemon import Daemon
 from support.host import NULL_ID, Connection, Refused, code
 from support.leaks import Snapshot, assert_nothing_left
@@ -82,6 +82,12 @@ def shown(pod: Pod) -> str:
     return pod.run("ip -o -4 addr; ip route; cat /etc/resolv.conf").decode()
 
 
+def name_servers(container: Container) -> str:
+    asked = container.exec("/bin/cat", "/etc/resolv.conf", stdout=True)
+    assert asked.wait() == 0
+    return bytes(asked.stdout.read_all()).decode()
+
+
 def test_a_pod_has_the_adapters_of_its_namespace_and_more_may_come(
     made: Machine, daemon: Daemon, bridge: Connection
 ) -> None:
@@ -96,12 +102,18 @@ def test_a_pod_has_the_adapters_of_its_namespace_and_more_may_come(
     assert "10.1.0.2/24" in text
     assert "default via 10.1.0.1 dev eth0" in text
     assert text.endswith("search svc.local\nnameserver 10.1.0.53\n")
+    beside = pod.create("/bin/sleep", "600")
+    bridge.start(beside.id)
+    beside.init()
     macs.append(made.plug("out1"))
     add(bridge, macs[1], 2)
     assert "10.2.0.2/24" in shown(pod)
     assert "default via 10.2.0.1 dev eth1" in pod.run("ip route show table 101").decode()
+    # Also where the file is bound since before.
+    assert name_servers(beside) == "search svc.local\nnameserver 10.1.0.53\nnameserver 10.2.0.53\n"
     remove(bridge, macs[1])
     assert "10.2.0.2" not in shown(pod)
+    assert name_servers(beside) == "search svc.local\nnameserver 10.1.0.53\n"
     pod.close()
     remove(bridge, macs[0])
     remove(bridge, macs[0])
@@ -169,7 +181,9 @@ def test_the_next_daemon_knows_the_pods_network(made: Machine, daemon: Daemon, b
     second = made.plug("out1")
     add(again, second, 2)
     pod.bridge = again
-    assert "10.2.0.2/24" in shown(pod)
+    text = shown(pod)
+    assert "10.2.0.2/24" in text
+    assert "nameserver 10.1.0.53\nnameserver 10.2.0.53\n" in text
     remove(again, second)
     pod.close()
     remove(again, first)

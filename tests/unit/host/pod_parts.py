@@ -81,6 +81,8 @@ class FakeNetwork:
     known: set[str] = field(default_factory=set)
     attached: dict[str, int] = field(default_factory=dict)
     failures: dict[str, Exception] = field(default_factory=dict)
+    servers: Sequence[str] = ("10.0.0.1",)
+    searches: Sequence[str] = ("a.b",)
 
     def _enter(self, name: str) -> None:
         if name in self.failures:
@@ -92,7 +94,7 @@ class FakeNetwork:
 
     def dns(self, namespace: str) -> tuple[Sequence[str], Sequence[str]]:
         self._enter("dns")
-        return ["10.0.0.1"], ["a.b"]
+        return self.servers, self.searches
 
     def attach(self, namespace: str, pid: int, undo: Undo) -> None:
         self.attached[namespace] = pid

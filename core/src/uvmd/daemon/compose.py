@@ -85,6 +85,7 @@ class Daemon:
             self.host,
             records,
             self.host.pools.find.submit,
+            watch=self.host.watch_change,
         )
         self.host.modifier = self._modifier
         self.host.serve_property("uvmd.locks", lock.table)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from uvmd.api.containers import ContainerEvent
+from uvmd.api.transaction import Undo
 from uvmd.errors import Failed, Refused
 from uvmd.host import memory_events, power, recovery
 from uvmd.host.containers import Container
@@ -30,6 +31,7 @@ from uvmd.host.operations import (
     end_all,
     exec,
     external,
+    name_servers,
     properties,
     resize,
     signal,
@@ -180,6 +182,10 @@ class Host:
         For the containers that are there and all that come. On a thread that must not be held up.
         """
         memory_events.follow(self._context.registry, self._context.cgroups, notices, listener)
+
+    def watch_change(self, keys: Collection[str]) -> Callable[[Undo], None]:
+        """Look at what follows from a change of resources, before it; the function follows, after it."""
+        return name_servers.watch(self._context, keys)
 
     @property
     def cgroups(self) -> Cgroups:

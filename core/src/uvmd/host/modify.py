@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
@@ -33,7 +33,7 @@ from uvmd.api.resources import (
     Verb,
     View,
 )
-from uvmd.api.transaction import transaction
+from uvmd.api.transaction import Undo, transaction
 from uvmd.errors import (
     ContainerNotFound,
     DeadlineExceeded,
@@ -55,6 +55,13 @@ from uvmd.policy.gate import Gate
 GRACE_S = 10.0
 #: Has the VM for itself also where changes are shared: strictness itself changes.
 ALWAYS_EXCLUSIVE = frozenset({"SecurityPolicy"})
+
+
+Watch = Callable[[Collection[str]], Callable[[Undo], None]]
+
+
+def _ignore(undo: Undo) -> None:
+    """Nobody else follows the change."""
 
 
 class HostView(Protocol):
@@ -90,6 +97,8 @@ class Modifier:
     Args:
         types: the resource types by name, core's and the plugins'.
         submit: runs a function on a thread for slow finding (``pools.find.submit``).
+        watch: called with the keys of a request before it changes anything; what it returns
+            is called after ``apply``, in its transaction.
     """
 
     def __init__(
@@ -102,6 +111,7 @@ class Modifier:
         records: Records,
         submit: Submit,
         clock: Callable[[], float] = time.monotonic,
+        watch: Watch = lambda keys: _ignore,
     ) -> None:
         self._gate = gate
         self._lock = lock
@@ -111,6 +121,7 @@ class Modifier:
         self._records = records
         self._submit = submit
         self._clock = clock
+        self._watch = watch
 
     def resume(self) -> None:
         """Take up table and records of an earlier daemon; what it was doing marks the VM.
@@ -228,9 +239,9 @@ class Modifier:
         try:
             context = Context(deadline - GRACE_S, strict, kept.append)
             found = handler.find(request.settings, request.verb, context)
-            name = request.entry.type.name
+            name, keys = request.entry.type.name, self._keys(request, found)
             with self._lock.hold(
-                self._keys(request, found),
+                keys,
                 True if name in ALWAYS_EXCLUSIVE else lambda: self._gate.strict,
                 deadline=deadline - GRACE_S,
                 who=request.what,
@@ -238,7 +249,7 @@ class Modifier:
                 if self._gate.strict is not strict:
                     return False
                 self._check_latch(request.entry)
-                self._plan_and_apply(request, found, strict, settle)
+                self._plan_and_apply(request, found, strict, keys, settle)
                 return True
         finally:
             for fd in kept:
@@ -251,7 +262,7 @@ class Modifier:
         return keys | {request.identity}
 
     def _plan_and_apply(
-        self, request: _Request, found: Found, strict: bool, settle: Callable[[], bool]
+        self, request: _Request, found: Found, strict: bool, keys: set[str], settle: Callable[[], bool]
     ) -> None:
         key = self._record_key(request)
         record = self._records.get(*key)
@@ -269,7 +280,7 @@ class Modifier:
             try:
                 if journalled:
                     self._records.begin(*key, request.what)
-                self._apply(request, plan, answers, record, settle)
+                self._apply(request, plan, answers, record, self._watch(keys), settle)
             except BaseException:
                 put_back()
                 if journalled:
@@ -296,6 +307,7 @@ class Modifier:
         plan: Plan,
         answers: Answers,
         record: Record | None,
+        follow: Callable[[Undo], None],
         settle: Callable[[], bool],
     ) -> None:
         def report(failure: str) -> None:
@@ -303,6 +315,7 @@ class Modifier:
 
         with transaction(report) as undo:
             made = plan.apply(undo, answers)
+            follow(undo)
             # The host was told that it failed. What can be undone is, or the host and we
             # would part ways; what cannot is done, and is recorded as done.
             if not settle() and undo.irreversible is None:
