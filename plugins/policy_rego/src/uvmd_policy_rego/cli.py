@@ -9,8 +9,14 @@ import click
 
 #: Verbs in modules of their own, imported when they are asked for: verb, module, command.
 _ELSEWHERE = {
+    "check": ("cli_tools", "check_verb"),
+    "diff": ("cli_tools", "diff_verb"),
+    "explain": ("cli_tools", "explain_verb"),
+    "generate": ("cli_tools", "generate_verb"),
     "did": ("cli_did", "did"),
     "fragment": ("cli_fragment", "fragment"),
+    "record": ("cli_why", "record_verb"),
+    "why": ("cli_why", "why_verb"),
 }
 
 

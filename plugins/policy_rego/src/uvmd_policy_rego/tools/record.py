@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -66,3 +67,20 @@ def _in_pairs(calls: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
         yield call
     if is_open:
         yield {"kind": "end", "rollback": False}
+
+
+def write_private(path: str, text: str) -> None:
+    """Write a file that only its owner reads, in place of an earlier one.
+
+    Raises:
+        PolicyToolError: it cannot be written.
+    """
+    temporary = f"{path}.new"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            os.fchmod(fd, 0o600)
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise PolicyToolError(f"{path}: {(error.strerror or str(error)).lower()}") from error

@@ -1,0 +1,144 @@
+"""Which candidate came closest to a denied request: asked of the rules themselves.
+
+Each candidate is put alone into a policy, and the framework is asked why not: the one with
+the fewest reasons came closest. Values of environment variables are not in a denial, so
+they take no part in this.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from uvmd_policy_rego import defaults
+from uvmd_policy_rego.engine import EngineError
+from uvmd_policy_rego.legacy import FRAMEWORK_POINTS
+from uvmd_policy_rego.session import Session
+from uvmd_policy_rego.store import Operation
+
+#: A policy may list a thousand; those with the likest commands are asked.
+MOST_JUDGED = 20
+_NETWORK_FILES = frozenset(("/etc/hostname", "/etc/hosts", "/etc/resolv.conf"))
+_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
+#: Placeholders of a denial, and what they stand for (policy.md 13.3).
+CAPABILITIES: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "[privileged]": {
+        **dict.fromkeys(_SETS[:4], defaults.PRIVILEGED_CAPABILITIES),
+        "ambient": [],
+    },
+    "[unprivileged]": {
+        **dict.fromkeys(("bounding", "effective", "permitted"), defaults.UNPRIVILEGED_CAPABILITIES),
+        **dict.fromkeys(("inheritable", "ambient"), ()),
+    },
+}
+
+
+class Judged(NamedTuple):
+    """A candidate and why the request is not it, the environment left aside."""
+
+    number: int
+    candidate: Mapping[str, Any]
+    errors: tuple[str, ...]
+
+
+def judge(
+    point: str, input: Mapping[str, Any], candidates: Sequence[Any], said: Sequence[str]
+) -> list[Judged]:
+    """Return the candidates of a container, the closest first; ``said`` is why all of them were not it."""
+    asked = {**_known(input), "envList": [], "rule": point}
+    found = [(number, one) for number, one in enumerate(candidates) if isinstance(one, dict)]
+    found.sort(key=lambda one: -_likeness(point, input, one[1]))
+    judged = [
+        Judged(number, one, _errors(point, asked, _known(one), said)) for number, one in found[:MOST_JUDGED]
+    ]
+    return sorted(judged, key=lambda one: (len(one.errors), one.number))
+
+
+def _likeness(point: str, input: Mapping[str, Any], candidate: Mapping[str, Any]) -> float:
+    asked = input.get("argList")
+    if point == "create_container":
+        return likeness(asked, candidate.get("command"))
+    processes = [one for one in candidate.get("exec_processes") or () if isinstance(one, dict)]
+    return max((likeness(asked, one.get("command")) for one in processes), default=0.0)
+
+
+def likeness(one: Any, other: Any) -> float:
+    """Tell how much two commands have in common, from 0 to a little above 1."""
+    if not isinstance(one, list) or not isinstance(other, list):
+        return 0.0
+    first, second = [str(word) for word in one], [str(word) for word in other]
+    letters = difflib.SequenceMatcher(None, " ".join(first)[:500], " ".join(second)[:500]).ratio()
+    return difflib.SequenceMatcher(None, first, second).ratio() + letters / 100
+
+
+def _known(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Put capabilities in place of their placeholder."""
+    shown = value.get("capabilities")
+    if isinstance(shown, str) and shown in CAPABILITIES:
+        full = {name: list(names) for name, names in CAPABILITIES[shown].items()}
+        return {**value, "capabilities": full}
+    return dict(value)
+
+
+def _errors(
+    point: str, asked: Mapping[str, Any], candidate: Mapping[str, Any], said: Sequence[str]
+) -> tuple[str, ...]:
+    alone = {**candidate, "env_rules": []}
+    # Where nothing was wrong with them, more of them than the policy has were dropped.
+    drops = "capabilities don't match" not in said
+    try:
+        session = Session(_policy(alone, drops), [*defaults.DEFAULT_MOUNTS, *_of_the_pod(asked, said)])
+    except EngineError:
+        return ("what is shown of it cannot be read",)
+    try:
+        session.documents.store.apply(_remembered(point, asked, alone))
+        answer = session.enforce(point, asked)
+        if answer.allowed:
+            return ()
+        reason = answer.decision.get("reason")
+        errors = reason.get("errors", []) if isinstance(reason, dict) else [answer.decision["policyError"]]
+        return tuple(str(one) for one in errors)
+    finally:
+        session.close()
+
+
+def _of_the_pod(asked: Mapping[str, Any], said: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The pod's network files, which its policy had been told of, unless it says otherwise."""
+    refused = {name for one in said for name in mounts_named(one)}
+    return [
+        mount
+        for mount in asked.get("mounts") or ()
+        if isinstance(mount, dict) and mount.get("destination") in _NETWORK_FILES - refused
+    ]
+
+
+def mounts_named(error: str) -> list[str]:
+    """Return the destinations that a reason names."""
+    start = "invalid mount list: "
+    return error.removeprefix(start).split(",") if error.startswith(start) else []
+
+
+def _remembered(point: str, asked: Mapping[str, Any], alone: Mapping[str, Any]) -> list[Operation]:
+    id = str(asked.get("containerID", ""))
+    found = [Operation("map", "matches", "add", id, [alone])]
+    if point != "create_container":
+        started = {"privileged": bool(alone.get("allow_elevated"))}
+        found.append(Operation("map", "started", "add", id, started))
+    sources = {str(mount.get("source")) for mount in asked.get("mounts") or () if isinstance(mount, dict)}
+    shares = [source for source in sources if source.startswith(f"/run/gcs/c/{id}/mounts/m")]
+    return found + [Operation("map", "p9mounts", "add", source, id) for source in shares]
+
+
+def _policy(container: Mapping[str, Any], drops: bool) -> str:
+    lines = [
+        "package policy",
+        'api_version := "0.12.0"',
+        'framework_version := "0.5.0"',
+        f"containers := {json.dumps([container])}",
+        f"allow_capability_dropping := {json.dumps(drops)}",
+        *(f"{one} := data.framework.{one}" for one in FRAMEWORK_POINTS),
+        "reason := data.framework.reason",
+    ]
+    return "\n".join(lines) + "\n"
