@@ -79,11 +79,11 @@ class RecordingEnforcer(RegoEnforcer):
 
     def __init__(self, text: str, env: Environment, path: str) -> None:
         super().__init__(text, env)
-        self._record = Record(path)
+        self._questions = Record(path)
         log.warning("questions to the policy are recorded, environments included", extra={"file": path})
-        if not self._record.is_for(self._digest):
-            self._record.start()
-            self._record.add(
+        if not self._questions.is_for(self._digest):
+            self._questions.start()
+            self._questions.add(
                 {
                     "v": VERSION,
                     "digest": self._digest,
@@ -95,12 +95,14 @@ class RecordingEnforcer(RegoEnforcer):
             )
 
     def decide(self, point: str, input: Mapping[str, Any]) -> Decision:
-        self._record.add({"kind": "enforce", "point": point, "input": dict(input)})
+        self._questions.add({"kind": "enforce", "point": point, "input": dict(input)})
         return super().decide(point, input)
 
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
         if mounts:
-            self._record.add({"kind": "extend_default_mounts", "mounts": [dict(mount) for mount in mounts]})
+            self._questions.add(
+                {"kind": "extend_default_mounts", "mounts": [dict(mount) for mount in mounts]}
+            )
         super().extend_default_mounts(mounts)
 
     def load_validated_fragment(
@@ -111,7 +113,7 @@ class RecordingEnforcer(RegoEnforcer):
         header_svn: int | None,
         receipts: Sequence[Mapping[str, Any]],
     ) -> None:
-        self._record.add(
+        self._questions.add(
             {
                 "kind": "load_fragment",
                 "issuer": issuer,
@@ -126,7 +128,7 @@ class RecordingEnforcer(RegoEnforcer):
     def load_validated_trust_list(
         self, issuer: str, subject: str, svn: int, keys: Mapping[str, Mapping[str, str]]
     ) -> None:
-        self._record.add(
+        self._questions.add(
             {
                 "kind": "load_transparency_trust_list",
                 "issuer": issuer,
@@ -138,9 +140,9 @@ class RecordingEnforcer(RegoEnforcer):
         super().load_validated_trust_list(issuer, subject, svn, keys)
 
     def snapshot(self) -> object:
-        self._record.add({"kind": "begin"})
+        self._questions.add({"kind": "begin"})
         return super().snapshot()
 
     def restore(self, snapshot: object) -> None:
-        self._record.add({"kind": "end", "rollback": True})
+        self._questions.add({"kind": "end", "rollback": True})
         super().restore(snapshot)
