@@ -13,16 +13,6 @@ from uvmd.host.context import HostSettings
 from uvmd.plugin_manager import Plugins
 
 
-class Declaring:
-    """Plugins that declare one name under one hook."""
-
-    def __init__(self, hook: str) -> None:
-        self._hook = hook
-
-    def names(self, hook: str) -> tuple[str, ...]:
-        return ("x",) if hook == self._hook else ()
-
-
 def test_the_hosts_own_defaults_are_those_of_the_configuration() -> None:
     assert compose._host_settings(Config(), False) == HostSettings()
 
@@ -30,12 +20,6 @@ def test_the_hosts_own_defaults_are_those_of_the_configuration() -> None:
 def test_requests_are_handled_one_at_a_time_on_confidential_hardware_or_by_choice() -> None:
     assert compose._host_settings(Config(), True).sequential
     assert compose._host_settings(build({"vm.sequential": "always"}), False).sequential
-
-
-@pytest.mark.parametrize("hook", ["services"])
-def test_a_plugin_that_relies_on_what_is_not_served_refuses_the_start(hook: str) -> None:
-    with pytest.raises(ConfigError, match=hook):
-        compose._refuse_unserved(cast(Plugins, Declaring(hook)))
 
 
 class Providing:
@@ -65,6 +49,3 @@ def test_a_network_that_is_not_clear_refuses_the_start(loaded: tuple[str, ...], 
     with pytest.raises(ConfigError, match=r"network\.provider"):
         compose._network(cast(Plugins, Providing(*loaded)), wanted)
 
-
-def test_hooks_that_are_served_refuse_nothing() -> None:
-    compose._refuse_unserved(cast(Plugins, Declaring("enforcers")))

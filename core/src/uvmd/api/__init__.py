@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         Verb,
         View,
     )
+    from uvmd.api.services import VmService, VmView
     from uvmd.api.settings import ConfigModel
     from uvmd.api.transaction import RollbackFailed, Undo
     from uvmd.api.unfinished import Unfinished
@@ -94,6 +95,8 @@ __all__ = [
     "Target",
     "Verb",
     "View",
+    "VmService",
+    "VmView",
     "ConfigModel",
     "RollbackFailed",
     "Undo",
@@ -143,6 +146,7 @@ _HOME = {
         "Verb",
         "View",
     ),
+    "services": ("VmService", "VmView"),
     "settings": ("ConfigModel",),
     "transaction": ("RollbackFailed", "Undo"),
     "unfinished": ("Unfinished",),

@@ -108,8 +108,8 @@ def host_data_sources() -> Iterable[Named]:
 def services() -> Iterable[Named]:
     """Return services that run beside the bridge.
 
-    The reference, called with the environment, has ``start(view)`` and ``stop()``. A
-    service that fails is started again with back-off.
+    The reference, called with the environment, is an :class:`uvmd.api.VmService`. It is
+    started once requests are served, and again, with back-off, when it fails.
     """
     return ()
 

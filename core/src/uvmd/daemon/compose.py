@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING
 
 from uvmd import plugin_manager
 from uvmd.api.containers import ContainerEvent
@@ -23,6 +26,7 @@ from uvmd.host.modify import Modifier
 from uvmd.host.mounted import ContainerMounts
 from uvmd.host.network import Network
 from uvmd.host.records import Records
+from uvmd.host.requests import NULL_ID
 from uvmd.host.shapers import Shapers
 from uvmd.host.table import MountTable
 from uvmd.linux.notices import Notices
@@ -32,6 +36,10 @@ from uvmd.observe.spans import Span, Spans
 from uvmd.policy.gate import Gate
 from uvmd.policy.hardware import find_hardware
 from uvmd.transport import Dialer
+
+if TYPE_CHECKING:
+    from uvmd.daemon.beside import Beside
+    from uvmd.daemon.services import Services
 
 
 class Daemon:
@@ -49,7 +57,7 @@ class Daemon:
         if config.vm.core_pattern:
             _write_core_pattern(config.vm.core_pattern)
         self.plugins = plugin_manager.load(config)
-        _refuse_unserved(self.plugins)
+        self._services: Services | None = None
         hardware = find_hardware()
         self.gate = Gate(
             config.vm.stance,
@@ -90,13 +98,16 @@ class Daemon:
         self.host.modifier = self._modifier
         self.host.serve_property("uvmd.locks", lock.table)
         if self.plugins.count:
-            from uvmd.daemon.environment import Runner, find_platform, states_in
+            from uvmd.daemon.environment import Runner, Services, find_platform, states_in
 
-            self.plugins.connect(find_platform(), Dialer(link), Runner(link), states_in(self._run_dir.path))
+            self._services = Services(link, f"{self._run_dir.path}/services")
+            states = states_in(self._run_dir.path)
+            self.plugins.connect(find_platform(), Dialer(link), Runner(link), states, self._services.of)
         spans = Spans()
         if self.plugins.spans:
             spans.add_listener(self._tell_span)
         self.bridge = Bridge(self.host, link.send_frame, v4=config.bridge.v4, spans=spans)
+        self._beside = _beside(self.plugins, self.host, self.gate)
         self.stopping: str | None = None
         self._warm = False
         self.bridge_up, self.bridge_down = self.bridge.bridge_up, self.bridge.bridge_down
@@ -121,6 +132,8 @@ class Daemon:
 
     def take_up(self, state: MonitorState) -> None:
         """Go on where an earlier daemon of this VM ended."""
+        if self._services is not None:
+            self._services.take_up(state)
         try:
             kept = self._run_dir.load_gate()
         except (OSError, ValueError) as error:
@@ -154,6 +167,8 @@ class Daemon:
     def _load_all(self) -> None:
         warm()
         self.host.warm_up()
+        if self._beside is not None:
+            self._beside.start()
 
     def stop(self, reason: str) -> None:
         """The monitor wants everything to end."""
@@ -166,8 +181,12 @@ class Daemon:
 
     def end(self) -> None:
         """Take all containers down and forget what was kept for a next daemon."""
+        if self._beside is not None:
+            self._beside.stop()
         self.host.end_all()
         self._run_dir.forget_gate()
+        if self._services is not None:
+            self._services.end()
         if self._own_cgroup is not None:
             self._own_cgroup.leave()
 
@@ -199,15 +218,18 @@ class Daemon:
         self.plugins.spans.tell(ToldSpan(span.name, *ids, span.started_ns, end_ns, span.error, facts))
 
 
-def _refuse_unserved(plugins: plugin_manager.Plugins) -> None:
-    """Refuse what the contract has and this release does not serve yet.
+def _beside(plugins: plugin_manager.Plugins, host: Host, gate: Gate) -> Beside | None:
+    """Return the plugins' services, to be started when requests are served."""
+    makers = plugins.factories("services")
+    if not makers:
+        return None
+    from uvmd.daemon.beside import Beside, View
 
-    Raises:
-        ConfigError: a plugin that relies on it would be loaded and do nothing.
-    """
-    for hook in ("services",):
-        for name in plugins.names(hook):
-            raise ConfigError(f"a plugin declares {name} under {hook}, which this version does not serve yet")
+    def dropped() -> dict[str, int]:
+        return dict(Counter(plugins.container_events.dropped()) + Counter(plugins.spans.dropped()))
+
+    ask = partial(host.properties, NULL_ID)
+    return Beside(makers, View(ask, lambda: gate.logging_allowed, dropped))
 
 
 def _own_cgroup(config: Config, host: Host, notices: Notices) -> OwnCgroup | None:

@@ -118,6 +118,7 @@ class Host:
         self.containers = ContainerView(self._context.registry)
         self._sources: dict[str, Callable[[], Any]] = {
             "uvmd.ps": lambda: properties.list_containers(self._context),
+            "uvmd.usage": lambda: properties.list_usage(self._context),
             "uvmd.mounts": lambda: self._context.mounts.rows(self.containers),
         }
 

@@ -1,0 +1,1 @@
+"""Metrics and traces of a utility VM. Uses public hooks only, and changes nothing."""

@@ -1,0 +1,161 @@
+"""Telemetry in the real daemon: a scrape while containers run, traces to a collector on the host (root)."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from support.containers import created, shell
+from support.daemon import Daemon, running, wait_until
+from support.host import DELETE, NULL_ID, ZERO_GUID, Connection
+
+pytestmark = [pytest.mark.root, pytest.mark.system]
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = "00f067aa0ba902b7"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    file = tmp_path / "uvmd.toml"
+    metrics = f'metrics = "unix:{tmp_path / "m"}"'
+    file.write_text(f"[plugin.telemetry]\n{metrics}\notlp_port = 4318\notlp_interval_s = 0.1\n")
+    return file
+
+
+@pytest.fixture
+def daemon(settings: Path) -> Iterator[Daemon]:
+    with running(options={"config": str(settings)}) as started:
+        yield started
+
+
+@pytest.fixture
+def bridge(daemon: Daemon) -> Iterator[Connection]:
+    connection = daemon.connect()
+    yield connection
+    connection.close()
+
+
+def scrape(path: Path) -> tuple[int, str]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(path))
+        connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        answer = b""
+        while more := connection.recv(65536):
+            answer += more
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    return int(head.split(" ")[1]), body
+
+
+def values(page: str, name: str) -> dict[str, float]:
+    """The samples of a metric by their container, or request."""
+    return {
+        one.labels.get("container") or one.labels.get("request", ""): one.value
+        for family in text_string_to_metric_families(page)
+        for one in family.samples
+        if one.name == name
+    }
+
+
+def test_a_scrape_shows_what_runs_and_what_was_asked(bridge: Connection, tmp_path: Path) -> None:
+    wait_until((tmp_path / "m").exists, what="the socket of metrics")
+    with created(bridge, *shell("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 60")) as container:
+        container.init()
+
+        def has_worked() -> bool:
+            used = values(scrape(tmp_path / "m")[1], "uvmd_container_cpu_seconds_total")
+            return used.get(container.id, 0) > 0.001
+
+        wait_until(has_worked, what="CPU time")
+        status, page = scrape(tmp_path / "m")
+        assert status == 200
+        assert values(page, "uvmd_container_processes")[container.id] >= 1
+        assert values(page, "uvmd_container_memory_bytes")[container.id] > 4096
+        assert values(page, "uvmd_request_duration_seconds_count")
+        # The host's own view by the property says the same.
+        (row,) = bridge.properties(NULL_ID, "uvmd.usage")["uvmd.usage"]
+        assert (row["id"], row["state"]) == (container.id, "running")
+    assert values(scrape(tmp_path / "m")[1], "uvmd_container_processes") == {}
+
+
+def test_a_killed_daemon_s_successor_serves_metrics_again(
+    daemon: Daemon, bridge: Connection, tmp_path: Path
+) -> None:
+    wait_until((tmp_path / "m").exists, what="the socket of metrics")
+    before = os.stat(tmp_path / "m").st_ctime_ns
+    daemon.kill_daemon()
+    again = daemon.connect()
+
+    def is_new() -> bool:
+        return (tmp_path / "m").exists() and os.stat(tmp_path / "m").st_ctime_ns != before
+
+    wait_until(is_new, what="a new socket")
+    assert scrape(tmp_path / "m")[0] == 200
+    again.close()
+
+
+def test_a_closed_door_keeps_metrics_too(settings: Path, tmp_path: Path) -> None:
+    with running(options={"config": str(settings), "vm-stance": "deny"}) as daemon:
+        bridge = daemon.connect()
+        wait_until((tmp_path / "m").exists, what="the socket of metrics")
+        assert scrape(tmp_path / "m")[0] == 403
+        bridge.close()
+
+
+def test_requests_become_spans_of_the_hosts_trace(daemon: Daemon, bridge: Connection) -> None:
+    bodies: list[bytes] = []
+    ending = threading.Event()
+
+    def collect() -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"{daemon.host.path}_4318")
+            listener.listen()
+            listener.settimeout(0.1)
+            while not ending.is_set():
+                try:
+                    connection, _ = listener.accept()
+                except TimeoutError:
+                    continue
+                with connection:
+                    connection.settimeout(5)
+                    head = b""
+                    while b"\r\n\r\n" not in head:
+                        head += connection.recv(65536)
+                    head, _, body = head.partition(b"\r\n\r\n")
+                    length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
+                    while len(body) < length:
+                        body += connection.recv(65536)
+                    bodies.append(body)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    collector = threading.Thread(target=collect)
+    collector.start()
+
+    def spans() -> list[dict[str, object]]:
+        if not bodies:
+            ask()
+        told = [json.loads(body)["resourceSpans"][0]["scopeSpans"][0]["spans"] for body in bodies]
+        return [one for batch in told for one in batch if one["traceId"] == TRACE]
+
+    def ask() -> None:
+        carrier = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+        assert bridge.ask(DELETE, {"ContainerId": "nobody", "ActivityId": ZERO_GUID, "otsc": carrier})[
+            "Result"
+        ]
+
+    try:
+        (first, *_) = wait_until(spans, what="a span of the host's trace")
+    finally:
+        ending.set()
+        collector.join(10)
+    assert first["parentSpanId"] == PARENT
+    assert first["status"]["code"] == 2  # type: ignore[index]
+    assert {"key": "uvmd.container", "value": {"stringValue": "nobody"}} in first["attributes"]  # type: ignore[operator]
