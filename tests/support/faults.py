@@ -15,44 +15,44 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from uvmd.api.testing import faults
 from uvmd.api.transaction import Undo
 from uvmd.errors import UvmdError
 from uvmd.host.records import Records
 from uvmd.linux import syscalls
 
-#: Where changes reach the kernel. ``os.open`` and ``os.close`` are part of opening a path,
-#: but a close that fails has closed all the same, so it is none.
-SEAM: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
-    (
-        syscalls,
-        (
-            "mount",
-            "umount",
-            "fsopen",
-            "fsconfig",
-            "fsmount",
-            "move_mount",
-            "openat2",
-            "unshare",
-            "ioctl",
-        ),
-    ),
-    (os, ("open", "mkdir", "mknod", "rmdir", "symlink", "unlink", "rename", "write", "fchmod", "chdir")),
+#: Where changes reach the kernel.
+SEAM: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (syscalls, faults.SYSCALLS),
+    (os, faults.OS),
+    (socket.socket, ("setsockopt",)),
 )
 
 
 class Faults:
-    """Makes calls at the seam fail, one a run. ``code`` is the errno that they fail with."""
+    """Makes calls at the seam fail, one a run.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, code: int = errno.EIO) -> None:
+    Args:
+        code: the errno that they fail with.
+        also: more of the seam, as objects with the names of their functions: what stands in
+            for the monitor that dials and that runs commands.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        code: int = errno.EIO,
+        also: tuple[tuple[Any, tuple[str, ...]], ...] = (),
+    ) -> None:
         self._monkeypatch = monkeypatch
         self._code = code
+        self._seam = SEAM + also
         self._countdown: int | None = None
         self._fault = ""
 
@@ -111,9 +111,9 @@ class Faults:
         """Run with the nth call failing; tell whether the change succeeded all the same."""
         self._fault, self._countdown = "", nth
         with self._monkeypatch.context() as patch:
-            for module, names in SEAM:
+            for owner, names in self._seam:
                 for name in names:
-                    patch.setattr(module, name, self._guarded(module, name))
+                    patch.setattr(owner, name, self._guarded(owner, name))
             try:
                 change()
             except (UvmdError, OSError):
@@ -124,8 +124,8 @@ class Faults:
                 self._countdown = None
         return True
 
-    def _guarded(self, module: ModuleType, name: str) -> Callable[..., Any]:
-        real = getattr(module, name)
+    def _guarded(self, owner: Any, name: str) -> Callable[..., Any]:
+        real, label = getattr(owner, name), getattr(owner, "__name__", type(owner).__name__)
 
         def call(*arguments: Any, **named: Any) -> Any:
             if self._countdown is not None:
@@ -133,7 +133,7 @@ class Faults:
                 if self._countdown < 0:
                     self._countdown = None
                     told = ", ".join(f"{argument!r:.80}" for argument in arguments)
-                    self._fault = f"{module.__name__}.{name}({told})"
+                    self._fault = f"{label}.{name}({told})"
                     raise self._error(str(arguments[0]))
             return real(*arguments, **named)
 

@@ -70,14 +70,14 @@ class Children:
             return ended
         words = ["tmpfs" if word == "9p" else word for word in argv]
         words = [_for_tmpfs(word) if word.startswith(("ro,", "rw,")) else word for word in words]
-        return _child(words, deadline, fds)
+        return run_child(words, deadline, fds)
 
 
 def _for_tmpfs(options: str) -> str:
     return f"{options.partition(',')[0]},size=1m"
 
 
-def _child(argv: list[str], deadline: float, fds: Sequence[int]) -> Finished:
+def run_child(argv: list[str], deadline: float, fds: Sequence[int]) -> Finished:
     output, sink = os.pipe()
     high = [os.dup2(fd, 100 + number) for number, fd in enumerate((0, sink, sink, *fds))]
     actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(high)]
@@ -110,7 +110,12 @@ class Vm:
 
     def fresh_bench(self) -> Workbench:
         """The workbench of a daemon that was just started here."""
-        environment = fake_environment(self.config, dial=self.host.dial, run=self.run, state=self.state)
+        environment = fake_environment(
+            self.config,
+            dial=lambda port, deadline: self.host.dial(port, deadline),
+            run=self.run,
+            state=self.state,
+        )
         bench = Workbench(plugin.resource_types(), environment, records=self.records)
         self.benches.append(bench)
         return bench

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import servers
 from servers import TYPE, Vm
 
 from support.faults import Faults
@@ -28,6 +29,11 @@ def hasty(tmp_path: Path) -> Iterator[Vm]:
     yield vm
     vm.close()
     assert (vm.mounted(), vm.bench.mounted()) == ([], [])
+
+
+def faults_of(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """Dialling the host and running mount(8) are steps as system calls are."""
+    return Faults(monkeypatch, also=((vm.host, ("dial",)), (servers, ("run_child",))))
 
 
 @pytest.fixture(params=[False, True], ids=["loose", "strict"])
@@ -178,12 +184,52 @@ def test_whichever_call_of_an_add_fails_everything_is_as_before(
 ) -> None:
     before = vm.everything()
     met = []
-    for fault in Faults(monkeypatch).each_call(vm.add, vm.remove):
+    for fault in faults_of(vm, monkeypatch).each_call(vm.add, vm.remove):
         met.append(fault)
         assert vm.everything() == before, fault
     assert vm.bench.mounted() == [str(vm.path)]
-    assert any("mkdir" in fault for fault in met)
+    told = " ".join(met)
+    assert all(step in told for step in ("mkdir", "dial", "setsockopt", "run_child"))
     vm.remove()
+
+
+def test_whichever_call_of_a_removal_fails_it_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = Vm(tmp_path)
+    vm.add()
+    met = []
+    for fault in faults_of(vm, monkeypatch).each_call(vm.remove, lambda: None):
+        met.append(fault)
+        if vm.bench.mounted():
+            vm.remove()
+        assert (vm.bench.mounted(), vm.mounted(), vm.path.exists()) == ([], [], False), fault
+        vm.add()
+    assert vm.mounted() == []
+    assert any("run_child(['umount'" in fault for fault in met)
+    vm.close()
+
+
+def test_whichever_undo_fails_the_vm_is_marked_and_the_rest_is_undone(
+    vm: Vm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise Failed("no space to record it")
+
+    strict = vm.bench.gate.strict
+    before = {**vm.everything(), "marks": None}
+    vm.bench.records.commit = fail  # type: ignore[method-assign,assignment]
+    steps = []
+    for step in faults_of(vm, monkeypatch).each_undo(vm.add):
+        steps.append(step)
+        assert step in ((vm.bench.gate.inconsistent if strict else vm.bench.gate.degraded) or "")
+        assert {**vm.everything(), "marks": None} == before, step
+        vm.bench = vm.fresh_bench()
+        if strict:
+            vm.bench.be_strict()
+        vm.bench.records.commit = fail  # type: ignore[method-assign,assignment]
+    assert f"unmount {vm.path}" in steps
+    assert len(steps) == len(set(steps)) > 3
 
 
 def revived(vm: Vm) -> None:
@@ -204,7 +250,7 @@ def test_wherever_a_daemon_is_killed_the_next_does_what_is_asked_again(
     monkeypatch.setattr("uvmd_plan9.steps.FSTYPE", "tmpfs")
     vm = Vm(tmp_path)
     steps = []
-    for step in Faults(monkeypatch).each_death(vm.add):
+    for step in faults_of(vm, monkeypatch).each_death(vm.add):
         steps.append(step)
         revived(vm)
         if not vm.bench.mounted():  # otherwise it was done, and only the answer was missing
@@ -225,7 +271,7 @@ def test_wherever_a_daemon_is_killed_a_removal_is_finished_by_the_next(
     vm = Vm(tmp_path)
     vm.add()
     steps = []
-    for step in Faults(monkeypatch).each_death(vm.remove):
+    for step in faults_of(vm, monkeypatch).each_death(vm.remove):
         steps.append(step)
         revived(vm)
         vm.remove()

@@ -69,7 +69,7 @@ def test_whichever_call_of_a_removal_fails_it_can_be_repeated(place: Place, faul
         met.append(fault)
         if str(place.root) in place.bench.mounted():
             place.remove()
-        assert (place.bench.mounted(), place.mounted()) == ([], []), fault
+        assert (place.bench.mounted(), place.mounted(), place.root.exists()) == ([], [], False), fault
         place.add()
     assert (place.bench.mounted(), place.mounted()) == ([], [])
     assert any("umount" in fault for fault in met)

@@ -98,6 +98,17 @@ def remove_directories(made: Sequence[str]) -> None:
             raise
 
 
+def remove_last(path: str, count: int) -> None:
+    """Remove a directory, and of those above it so many that ``count`` are gone, while empty.
+
+    Raises as :func:`remove_directories`.
+    """
+    made = [path]
+    while len(made) < count:
+        made.insert(0, posixpath.dirname(made[0]))
+    remove_directories(made)
+
+
 def exists(path: str) -> bool:
     """Tell whether anything is at the path. Raises OSError, ELOOP for a symlink on the way."""
     try:

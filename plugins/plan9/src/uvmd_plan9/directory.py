@@ -34,9 +34,7 @@ class MappedDirectory(Handler):
     def identity(self, settings: MappedDirectorySettings) -> str:
         return f"path:{settings.mount_path}"
 
-    def add(
-        self, settings: MappedDirectorySettings, found: Found, view: View, record: Record | None
-    ) -> Plan:
+    def add(self, settings: MappedDirectorySettings, found: Found, view: View, record: Record | None) -> Plan:
         share = share_of(settings)
         self._unfinished.look(view.mounts)
 

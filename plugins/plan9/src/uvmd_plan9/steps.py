@@ -10,7 +10,7 @@ from typing import Final
 
 from uvmd.api import Environment, Record, Undo
 from uvmd.errors import Failed, UvmdError
-from uvmd.linux import mounts, paths
+from uvmd.linux import mount_points, mounts, paths
 from uvmd_plan9 import commands
 from uvmd_plan9.share import FSTYPE, MSIZE, Share
 
@@ -82,9 +82,11 @@ class Shares:
         try:
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 connection.setsockopt(socket.SOL_SOCKET, option, MSIZE)
-        except OSError as error:
+        except BaseException as error:
             connection.close()
-            raise Failed(f"{what}: buffers of the socket: {told(error)}") from error
+            if isinstance(error, OSError):
+                raise Failed(f"{what}: buffers of the socket: {told(error)}") from error
+            raise
         with self._mutex:
             self._connections[share.target] = connection
         return connection
@@ -110,16 +112,20 @@ def _make_directory(path: str, undo: Undo) -> tuple[int, int]:
     except OSError as error:
         raise Failed(f"directory for mapped directory {path}: {told(error)}") from error
     if made:
-        undo.callback(paths.remove_empty, made, step=f"remove {made[0]}")
+        undo.callback(mount_points.remove_directories, made, step=f"remove {made[0]}")
     return fd, len(made)
 
 
 def remove_directories(path: str, count: int) -> None:
-    """Remove a directory, and of those above it so many that ``count`` are gone, while empty."""
-    made = [path]
-    while len(made) < count:
-        made.insert(0, os.path.dirname(made[0]))
-    paths.remove_empty(made)
+    """Remove the directories that an Add made, as far as they are empty.
+
+    Raises:
+        Failed: the file system says no.
+    """
+    try:
+        mount_points.remove_last(path, count)
+    except OSError as error:
+        raise Failed(f"removing the directory {path} failed: {told(error)}") from error
 
 
 def told(error: BaseException) -> str:

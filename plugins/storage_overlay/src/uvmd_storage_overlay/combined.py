@@ -56,9 +56,7 @@ class CombinedLayers(Handler):
         if settings.scratch_path:
             yield f"path:{settings.scratch_path}"
 
-    def add(
-        self, settings: CombinedLayersSettings, found: Found, view: View, record: Record | None
-    ) -> Plan:
+    def add(self, settings: CombinedLayersSettings, found: Found, view: View, record: Record | None) -> Plan:
         if view.strict:
             require_strict_places(settings)
         require_addable(settings)

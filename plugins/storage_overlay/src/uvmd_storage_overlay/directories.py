@@ -10,7 +10,7 @@ from typing import Final
 
 from uvmd.api import Undo
 from uvmd.errors import Failed
-from uvmd.linux import mounts, paths, trees
+from uvmd.linux import mount_points, mounts, paths, trees
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def make(path: str, what: str, undo: Undo, keep: Keep) -> tuple[int, int]:
         raise Failed(f"{what} {path}: {told(error)}") from error
     keep(fd)
     if made:
-        undo.callback(paths.remove_empty, made, step=f"remove {made[0]}")
+        undo.callback(mount_points.remove_directories, made, step=f"remove {made[0]}")
     return fd, len(made)
 
 
@@ -65,12 +65,15 @@ def _make(path: str) -> tuple[int, list[str]]:
 
 
 def remove_last(path: str, count: int) -> None:
-    """Remove a directory, and of those above it so many that ``count`` are gone, while empty."""
-    paths.remove_empty([path if n == 0 else _above(path, n) for n in reversed(range(max(count, 1)))])
+    """Remove the directories that an Add made, as far as they are empty.
 
-
-def _above(path: str, levels: int) -> str:
-    return "/".join(path.split("/")[:-levels])
+    Raises:
+        Failed: the file system says no.
+    """
+    try:
+        mount_points.remove_last(path, count)
+    except OSError as error:
+        raise Failed(f"removing the directory {path} failed: {told(error)}") from error
 
 
 def empty_work(path: str) -> None:

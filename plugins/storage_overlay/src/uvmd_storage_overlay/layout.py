@@ -121,20 +121,20 @@ def unbind(bundle: str, backing: str, made: int) -> None:
     Raises:
         Failed: it cannot be unmounted.
     """
-    if is_bound(bundle, backing):
-        try:
+    try:
+        if is_bound(bundle, backing):
             unmount(bundle)
-        except OSError as error:
-            raise Failed(f"unmounting bundle at {bundle} failed: {directories.told(error)}") from error
+    except OSError as error:
+        raise Failed(f"unmounting bundle at {bundle} failed: {directories.told(error)}") from error
     directories.remove_last(bundle, made)
     directories.remove_last(backing, 1)
 
 
 def is_bound(bundle: str, backing: str) -> bool:
-    """Tell whether two paths are one directory by a mount at the first."""
+    """Tell whether two paths are one directory by a mount at the first. Raises OSError."""
     try:
         return os.path.samestat(os.lstat(bundle), os.lstat(backing))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

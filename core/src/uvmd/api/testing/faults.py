@@ -22,8 +22,9 @@ from uvmd.api.resources import Handler, Plan, Verb
 from uvmd.api.transaction import Undo
 from uvmd.linux import syscalls
 
-#: Functions of ``os`` that apply may call and that a file system may refuse.
-_OS = (
+#: Functions of ``os`` that apply may call and that a file system may refuse. A close that
+#: fails has closed all the same, so it is none.
+OS = (
     "chmod",
     "fchmod",
     "fsync",
@@ -47,7 +48,7 @@ _OS = (
 
 
 #: All of the system-call seam but the one that must not be called. Read here, before a fake stands there.
-_SYSCALLS = tuple(
+SYSCALLS = tuple(
     name
     for name, function in inspect.getmembers(syscalls, inspect.isfunction)
     if function.__module__ == syscalls.__name__ and not name.startswith("_") and name != "power_off"
@@ -80,7 +81,7 @@ class Faults:
     def installed(self) -> Iterator[Faults]:
         """Stand between apply and the system while the body runs."""
         try:
-            for owner, names in ((syscalls, _SYSCALLS), (os, _OS)):
+            for owner, names in ((syscalls, SYSCALLS), (os, OS)):
                 for name in names:
                     self._wrap(owner, name, getattr(owner, name))
             yield self
