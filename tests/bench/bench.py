@@ -23,6 +23,7 @@ import lives
 import overlays
 import pods
 import relay
+import scrape
 from image import image_against_tools
 from report import Figure, as_json, table
 
@@ -57,6 +58,7 @@ def sections(quick: bool) -> dict[str, Callable[[], Iterable[Figure]]]:
         "relay": lambda: on("crun", lambda _, bridge: relay.gibibyte(bridge, 2 if quick else 20)),
         "waits": footprint.pending_waits,
         "attach": lambda: [attaching.late_devices(1 if quick else 3)],
+        "metrics": lambda: [scrape.of_containers(10 if quick else 100, 5 if quick else 50)],
         "overlay": lambda: [overlays.added_and_removed(5 * count)],
         "image": lambda: image_against_tools((256 if quick else 1024) << 20, 1 if quick else 3),
         "network": lambda: [adapters.added_to_a_pod(count)],
