@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from uvmd.api.testing.faults import Faults
 from uvmd.api.testing.kernel import FakeKernel
-from uvmd.errors import ConfigError, InUse, Refused
+from uvmd.errors import ConfigError, Failed, InUse, Refused
 from uvmd.plugin_manager import load_plugins
 from uvmd.plugin_manager.inspection import resolve_all
 from uvmd_storage_scsi import plugin
@@ -63,6 +64,25 @@ def test_elsewhere_it_is_done_and_noted(
     bench.unplug()
     assert deleted(kernel, 2, 0)
     assert "unplugged while it is mounted, ignoring" in caplog.text
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["loose", "strict"])
+def test_whichever_step_of_it_fails_it_can_be_repeated(
+    bench: Any, kernel: FakeKernel, faults: Faults, strict: bool
+) -> None:
+    if strict:
+        bench.be_strict()
+    with faults.installed():
+        bench.unplug()
+        steps = list(faults.steps)
+        assert [step.partition(" ")[0] for step in steps] == ["open", "write", "before:"]
+        for number in range(len(steps)):
+            (kernel.scsi(2, 0) / "delete").write_text("")
+            with faults.failing_step(number), pytest.raises(Failed):
+                bench.unplug()
+            bench.unplug()
+            assert deleted(kernel, 2, 0)
+    assert (bench.gate.inconsistent, bench.gate.degraded) == (None, None)
 
 
 def test_a_strict_vm_that_takes_no_other_change_still_unplugs(bench: Any, kernel: FakeKernel) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.faults import Faults
 from uvmd.api.testing import Workbench, fake_environment
 from uvmd.errors import DeadlineExceeded, Failed, InvalidMessage, Refused
 from uvmd.linux.platform import Hyperv, Virtio
@@ -94,6 +95,18 @@ def test_a_bus_without_a_device_yet_is_waited_for(hyperv: Hypervised) -> None:
     hyperv.vmbus()
     with pytest.raises(DeadlineExceeded, match="no PCI device"):
         hyperv.add()
+
+
+def test_whichever_look_fails_nothing_is_left_and_the_next_finds_it(
+    hyperv: Hypervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hyperv.vmbus("8a2b:00:00.0")
+    descriptors = len(os.listdir("/proc/self/fd"))
+    # It has no steps that change anything, so all there is to fail is finding.
+    met = list(Faults(monkeypatch).each_call(hyperv.add, lambda: None))
+    assert len(met) >= 2
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert (hyperv.bench.mounted(), hyperv.bench.gate.degraded) == ([], None)
 
 
 def test_a_device_that_comes_late_is_seen(tmp_path: Path) -> None:
