@@ -24,9 +24,8 @@ def in_a_thread(function: Callable[[], None]) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    before = mounts()
     yield tmp_path
-    left = [path for path in mounts() if path not in before]
+    left = [path for path in mounts() if path.startswith(f"{tmp_path}/")]
     for path in reversed(left):
         syscalls.umount(path, syscalls.MNT_DETACH)
     assert not left, "a test left mounts behind"
