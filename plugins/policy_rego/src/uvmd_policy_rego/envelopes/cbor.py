@@ -217,21 +217,33 @@ def decode(data: bytes, *, lenient: bool = False) -> Any:
     return value
 
 
-def raw_entries(data: bytes) -> list[tuple[Any, bytes]] | list[bytes] | None:
-    """Return a leniently read map's keys with the bytes of their values, or an array's items.
-
-    None: it is something else.
+def raw_map(data: bytes) -> list[tuple[Any, bytes]] | None:
+    """Return the keys of a leniently read map with the bytes of their values; None: it is no map.
 
     Raises:
         CborError: it is no CBOR.
     """
+    reader = _raw(data, MAP)
+    if reader is None:
+        return None
+    return [(reader.key(), reader.skip(1)) for _ in reader.entries(reader.head()[1])]
+
+
+def raw_array(data: bytes) -> list[bytes] | None:
+    """Return the bytes of the items of a leniently read array; None: it is no array.
+
+    Raises:
+        CborError: it is no CBOR.
+    """
+    reader = _raw(data, ARRAY)
+    if reader is None:
+        return None
+    return [reader.skip(1) for _ in reader.entries(reader.head()[1])]
+
+
+def _raw(data: bytes, major: int) -> Reader | None:
     decode(data, lenient=True)
-    reader = Reader(data, lenient=True)
-    if reader.peek() >> 5 == MAP:
-        return [(reader.key(), reader.skip(1)) for _ in reader.entries(reader.head()[1])]
-    if reader.peek() >> 5 == ARRAY:
-        return [reader.skip(1) for _ in reader.entries(reader.head()[1])]
-    return None
+    return Reader(data, lenient=True) if data[0] >> 5 == major else None
 
 
 def head(major: int, argument: int) -> bytes:

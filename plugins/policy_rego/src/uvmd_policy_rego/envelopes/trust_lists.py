@@ -44,10 +44,9 @@ def parse_trust_list(payload: bytes) -> Ledgers:
         TrustListError: it is no such list.
     """
     try:
-        entries = cbor.raw_entries(payload)
+        pairs = cbor.raw_map(payload)
     except CborError as error:
         raise TrustListError(f"Failed to parse the TTL payload: {error}") from None
-    pairs = _pairs(entries)
     if pairs is None or not all(isinstance(ledger, str) for ledger, _ in pairs):
         raise TrustListError("Failed to parse the TTL payload: not a map with texts for keys")
     if not pairs:
@@ -55,14 +54,8 @@ def parse_trust_list(payload: bytes) -> Ledgers:
     return {ledger: _keys_of_entry(ledger, entry) for ledger, entry in pairs}
 
 
-def _pairs(entries: Any) -> list[tuple[Any, bytes]] | None:
-    if entries is None or (entries and not isinstance(entries[0], tuple)):
-        return None
-    return list(entries)
-
-
 def _keys_of_entry(ledger: str, entry: bytes) -> dict[str, str]:
-    pairs = _pairs(cbor.raw_entries(entry))
+    pairs = cbor.raw_map(entry)
     if pairs is None or not all(type(key) is int for key, _ in pairs):
         raise TrustListError(f'parsing LedgerEntry for issuer "{ledger}": not a map with integers for keys')
     key_set = dict(pairs).get(_KEYS)
@@ -75,15 +68,14 @@ def _keys_of_entry(ledger: str, entry: bytes) -> dict[str, str]:
 
 
 def _parse_key_set(encoded: bytes) -> dict[str, str]:
-    elements = cbor.raw_entries(encoded)
-    if elements is None or (elements and isinstance(elements[0], tuple)):
+    elements = cbor.raw_array(encoded)
+    if elements is None:
         raise TrustListError("Failed to parse the COSE_KeySet: not an array")
     if not elements:
         raise TrustListError("empty COSE Key Set")
     keys: dict[str, str] = {}
     problem = ""
     for number, element in enumerate(elements):
-        assert isinstance(element, bytes)
         try:
             kid, key = _parse_key(number, element)
         except (TrustListError, CborError) as error:
