@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -124,6 +125,21 @@ def test_a_layer_that_fails_takes_the_others_with_it(invoke: Invoke, tmp_path: P
     result = invoke("image", "build", str(made.write(tmp_path / "oci")), "-o", str(tmp_path / "out"))
     assert (result.exit_code, "'..' in its path" in result.stderr) == (1, True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_it_takes_the_half_made_image_along(
+    invoke: Invoke, rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def be_ended(line: ProgressLine, step: str, done: int, total: int) -> None:
+        if list(tmp_path.glob(".x.img.*.partial")):
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(ProgressLine, "__call__", be_ended)
+    result = invoke("image", "build", str(rootfs), "-o", str(tmp_path / "x.img"))
+    assert result.exit_code == 128 + number
+    assert list(tmp_path.iterdir()) == [rootfs]
+    assert signal.getsignal(number) is signal.SIG_DFL
 
 
 def test_warnings_are_said_once_each(invoke: Invoke, tmp_path: Path) -> None:

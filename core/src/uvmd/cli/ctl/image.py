@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -98,8 +101,23 @@ def hash_verb(settings: Settings, /, **wishes: Any) -> None:
     _run(settings, Job(output=None, vhd=False, **wishes))
 
 
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Have a signal that ends us unwind first, as the interrupt key does: half an image goes with us."""
+    before = {
+        number: signal.signal(number, lambda got, _: sys.exit(128 + got))
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _run(settings: Settings, job: Job) -> None:
-    with ProgressLine(quiet=settings.json) as line:
+    with _ended_in_order(), ProgressLine(quiet=settings.json) as line:
         kind, made = build_all(job, line)
     images = [_as_json(one) for one in made]
     settings.show({"source": kind, "images": images}, lambda: _render(made))
