@@ -115,3 +115,8 @@ def test_the_last_words_are_one_short_line(output: bytes) -> None:
     text = filesystems.last_words(output)
     assert len(text) <= 1003
     assert "\n" not in text
+
+
+def test_a_tool_s_usage_is_not_among_its_last_words() -> None:
+    said = b"Filesystem must be larger than 300MB.\nUsage: mkfs.xfs\n/* blocksize */\t\t[-b size=num]\n"
+    assert filesystems.last_words(said) == "Filesystem must be larger than 300MB."

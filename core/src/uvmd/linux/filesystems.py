@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import time
 from collections.abc import Sequence
@@ -129,8 +130,11 @@ def format(run: Run, device: str, fstype: str, deadline: float) -> None:
 
 
 def last_words(output: bytes, limit: int = 1000) -> str:
-    """Return what a tool said on one line; of a lot, the beginning and the end."""
-    lines = (line.strip() for line in output.decode("utf-8", "replace").splitlines())
-    text = "; ".join(line for line in lines if line)
+    """Return what a tool said on one line; of a lot, the beginning and the end.
+
+    Its usage, which mkfs.xfs prints after each refusal, is left out.
+    """
+    text = re.split(r"^Usage:", output.decode("utf-8", "replace"), maxsplit=1, flags=re.MULTILINE)[0]
+    text = "; ".join(filter(None, map(str.strip, text.splitlines())))
     half = limit // 2
     return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
