@@ -20,6 +20,7 @@ that HRESULTs exist. What a class stands for is a *condition*, never a room of t
     ├── WaitTimeout              WaitForProcess ran out of time
     ├── Refused                  understood, and not done
     │   ├── PolicyDenied         the policy said no, or could not say yes
+    │   │   └── PolicyLost       what the policy remembers is lost: it can never say yes again
     │   ├── Inconsistent         an undo failed in a strict VM; changes are closed
     │   └── InUse                something still needs what was to be removed
     └── Failed                   tried, and the system said no
@@ -102,6 +103,10 @@ class Refused(UvmdError):
 
 class PolicyDenied(Refused):
     """The policy denied it, or failed to allow it."""
+
+
+class PolicyLost(PolicyDenied):
+    """What the policy remembers is no longer what was decided. The gate closes the door."""
 
 
 class Inconsistent(Refused):

@@ -6,15 +6,16 @@ import json
 import stat
 from pathlib import Path
 
+import enforcers
 import policies
 import pytest
 from policies import ID, create, device, overlay, policy
 from test_rego_fragments import IMPORT, fragment
 
-from uvmd.api.testing import MemoryState, fake_environment
+from uvmd.api.testing import MemoryState
 from uvmd_policy_rego import recording
 from uvmd_policy_rego.config import PolicyRegoConfig
-from uvmd_policy_rego.enforcer import RegoEnforcer, encode, make
+from uvmd_policy_rego.enforcer import RegoEnforcer
 from uvmd_policy_rego.replay import replay
 from uvmd_policy_rego.tools.errors import PolicyToolError
 from uvmd_policy_rego.tools.record import read_record, session_of
@@ -22,8 +23,7 @@ from uvmd_policy_rego.tools.record import read_record, session_of
 
 def made(path: Path | None, text: str = "", state: MemoryState | None = None) -> RegoEnforcer:
     config = PolicyRegoConfig(record="" if path is None else str(path))
-    env = fake_environment(config, state=state or MemoryState())
-    return make(env, encode(text or policy(fragments=[IMPORT])))
+    return enforcers.enforcer(text or policy(fragments=[IMPORT]), state, None, config)
 
 
 def asked(enforcer: RegoEnforcer) -> list[bool]:

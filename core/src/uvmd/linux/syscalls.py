@@ -48,6 +48,12 @@ FSCONFIG_CMD_CREATE: Final = 6
 _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
 
+# linux/prctl.h, linux/seccomp.h
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_SECCOMP: Final = 22
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_SECCOMP_MODE_FILTER: Final = 2
+
 # fcntl.h
 AT_FDCWD: Final = -100
 
@@ -193,3 +199,19 @@ def power_off() -> None:
         None,
     )
     _raise("reboot")
+
+
+def confine(program: bytes) -> None:
+    """Put this thread under a seccomp filter for good, and whatever it executes (seccomp(2)).
+
+    ``program`` is made by :mod:`uvmd.linux.seccomp`. The thread gains no privileges any more.
+    """
+    for option, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0)):
+        if _libc.prctl(ctypes.c_int(option), *map(ctypes.c_ulong, (value, 0, 0, 0))) != 0:
+            _raise("prctl")
+    text = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: a length in instructions, padding, a pointer.
+    header = struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(text))
+    mode, zero = ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.c_ulong(0)
+    if _libc.prctl(ctypes.c_int(_PR_SET_SECCOMP), mode, ctypes.c_char_p(header), zero, zero) != 0:
+        _raise("seccomp")

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from uvmd.api.policy import Decision, Enforcer
-from uvmd.errors import DeadlineExceeded, Failed, Inconsistent, PolicyDenied, Refused, UvmdError
+from uvmd.errors import DeadlineExceeded, Failed, Inconsistent, PolicyDenied, PolicyLost, Refused, UvmdError
 from uvmd.policy import answers, fragments, selection, stances
 from uvmd.policy.selection import Factory, HostData, PolicySettings
 
@@ -105,6 +105,9 @@ class Gate:
         try:
             answer = self._in_force.enforcer.decide(point, input)
             return answers.narrow(answers.require_yes(answer), input)
+        except PolicyLost as lost:
+            self.close_door(str(lost))
+            raise PolicyDenied(f"{refusal}{lost}") from None
         except (answers.Unusable, PolicyDenied) as no:
             raise PolicyDenied(f"{refusal}{no}") from None
         except (DeadlineExceeded, TimeoutError) as late:
@@ -127,6 +130,9 @@ class Gate:
             raise PolicyDenied(self._door_closed)
         try:
             self._in_force.enforcer.extend_default_mounts(mounts)
+        except PolicyLost as lost:
+            self.close_door(str(lost))
+            raise
         except BaseException as error:
             kind = type(error).__name__
             log.error("policy could not be told of default mounts", extra={"error": kind})
@@ -277,6 +283,8 @@ class Gate:
         try:
             self._in_force.enforcer.load_fragment(blob, media_type)
         except UvmdError as error:
+            if isinstance(error, PolicyLost):
+                self.close_door(str(error))
             raise PolicyDenied(f"{kind.refusal}{error}") from error
         except TimeoutError as late:
             raise PolicyDenied(f"{kind.refusal}the policy did not answer in time") from late

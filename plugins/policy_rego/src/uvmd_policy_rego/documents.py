@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from uvmd_policy_rego import defaults, modules
 from uvmd_policy_rego.engine import Engine, EngineError, Function, Patterns
 from uvmd_policy_rego.index import LayerIndex
+from uvmd_policy_rego.kept import Change, sha256
 from uvmd_policy_rego.literals import split
 from uvmd_policy_rego.patterns import anchor, translate
 from uvmd_policy_rego.store import MetadataError, Operation, Store, parse_operations
-from uvmd_policy_rego.values import compare_versions, parse_version, plain, to_number
+from uvmd_policy_rego.values import canonical, compare_versions, parse_version, plain, to_number
 
 
 class Documents:
@@ -34,12 +34,11 @@ class Documents:
         left, self._lists = split(text)
         self.static = modules.is_static(left)
         self.default_mounts = [dict(mount) for mount in default_mounts]
+        self.added_mounts = 0
         self._privileged_mounts = [dict(mount) for mount in privileged_mounts]
         self._index = LayerIndex()
         self._patterns = Patterns()
         self._indexed: int | None = None
-        self._packed: dict[str, tuple[Any, list[Any]]] = {}
-        self._packed_for: int | None = None
         self._seen = set(modules.METADATA_NAMES)
         #: Modules of fragments that stay, by issuer and feed: namespace and text.
         self.kept: dict[tuple[str, str], tuple[str, str]] = {}
@@ -57,9 +56,9 @@ class Documents:
 
     # Questions
 
-    def set_input(self, input: Mapping[str, Any]) -> None:
-        """Set what the next questions are about."""
-        self._engine.set_input(json.dumps(input))
+    def set_input(self, input: Mapping[str, Any], text: str | None = None) -> None:
+        """Set what the next questions are about; ``text`` is the same as JSON, where it is at hand."""
+        self._engine.set_input(json.dumps(input) if text is None else text)
 
     def find(self, path: str) -> list[Any]:
         """Return ``[value]`` of a document, ``[]`` if it is undefined.
@@ -67,7 +66,7 @@ class Documents:
         Raises:
             EngineError: the evaluation ended with an error.
         """
-        if self.static and self._indexed != self.store.versions.get("issuers", 0):
+        if self._indexed_late():
             self._refresh()
         return [plain(value) for value in self._engine.find(path)]
 
@@ -137,52 +136,64 @@ class Documents:
             add_policy_module(engine, f"{namespace}.rego", text)
         return engine
 
-    def restore_all(self, metadata: Mapping[str, Any]) -> None:
-        """Put metadata of an earlier run in place, names that our rules do not know included."""
-        self.store.restore(metadata)
-        new = set(metadata) - self._seen
+    # What outlives this process, as texts
+
+    def changes(self) -> list[Change]:
+        """Return what may have changed since this was asked last, as texts."""
+        if self._indexed_late():
+            self._refresh()
+        found: list[Change] = []
+        for name, keys in self.store.touched.items():
+            found.append((name, self.store.kind(name), None, None))
+            for key in keys:
+                held = self.store.held(name, key)
+                found.append((name, None, key, self._text_of(name, held[0]) if held else None))
+        self.store.touched.clear()
+        return found
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Take over changes that :meth:`changes` of this or an earlier process has returned.
+
+        Raises:
+            KeyError, ValueError, TypeError: they are none, or name candidates that are not there.
+        """
+        for name, kind, key, text in changes:
+            if key is None:
+                self.store.declare(name, kind)
+            elif text is None:
+                self.store.drop(name, key)
+            else:
+                self.store.put(name, key, self._value_of(text))
+        new = self.store.names() - self._seen
         if new:
-            self._show(new)
+            self._show(set(new))
 
-    def packed_matches(self) -> dict[str, list[Any]]:
-        """Return the candidates of each container by their numbers: what is kept stays small."""
-        if not self.static:
-            return self.store.document("matches")[0] if "matches" in self.store.names() else {}
-        if self._indexed != self.store.versions.get("issuers", 0):
-            self._refresh()
-        if self._packed_for != self._indexed:
-            self._packed, self._packed_for = {}, self._indexed
-        held = self.store.document("matches")
-        matches: dict[str, Any] = held[0] if held else {}
-        packed = {}
-        for key, containers in matches.items():
-            known = self._packed.get(key)
-            if known is None or known[0] is not containers:
-                numbers = [self._index.position(one) for one in containers]
-                texts = [one if at is None else at for one, at in zip(containers, numbers, strict=True)]
-                known = containers, texts
-            packed[key] = known
-        self._packed = packed
-        return {key: texts for key, (_, texts) in packed.items()}
+    def _text_of(self, name: str, value: Any) -> str:
+        if name == "matches" and self.static and isinstance(value, list):
+            ids = self._index.ids(value)
+            if ids is not None:
+                return "#" + " ".join(ids)
+        return "=" + canonical(value)
 
-    def unpack(self, packed: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        """Return candidates by what :meth:`packed_matches` said, under the same fragments."""
-        if self.static and self._indexed != self.store.versions.get("issuers", 0):
+    def _value_of(self, text: str) -> Any:
+        if text.startswith("="):
+            return json.loads(text[1:])
+        if self._indexed_late():
             self._refresh()
-        candidates = self._index.candidates
-        return {
-            key: [candidates[one] if isinstance(one, int) else one for one in containers]
-            for key, containers in packed.items()
-        }
+        return self._index.by_ids(text[1:].split())
 
     # What changes beside the metadata
 
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
         """Add to the default mounts. Only policies that read ``data`` themselves pay for it."""
         self.default_mounts.extend(dict(mount) for mount in mounts)
+        self.added_mounts += len(mounts)
         if not self.static:
             for engine in {id(e): e for e in (self._base, self._engine)}.values():
                 engine.replace_data(self._data())
+
+    def _indexed_late(self) -> bool:
+        return self.static and self._indexed != self.store.versions.get("issuers", 0)
 
     def _refresh(self) -> None:
         version = self.store.versions.get("issuers", 0)
@@ -191,6 +202,8 @@ class Documents:
         containers = self._engine.find("data.framework.candidate_containers")
         self._index.refresh(hashes[0] if hashes else (), plain(containers[0]) if containers else ())
         self._indexed = version
+        # Whether a candidate is one decides how it is kept.
+        self.store.touch("matches")
 
     def _data(self) -> dict[str, Any]:
         return {
@@ -225,7 +238,7 @@ class Documents:
             "uvmd.anchored": (1, self._anchored),
             "semver.is_valid": (1, lambda text: parse_version(text) is not None),
             "semver.compare": (2, _required_order),
-            "crypto.sha256": (1, lambda text: hashlib.sha256(text.encode()).hexdigest()),
+            "crypto.sha256": (1, lambda text: sha256(text.encode()).hexdigest()),
         }
 
 

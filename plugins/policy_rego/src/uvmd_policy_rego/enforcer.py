@@ -1,9 +1,9 @@
-"""The enforcer ``rego`` of a daemon: a policy's session, and what of it outlives a restart.
+"""The enforcer ``rego`` of a daemon: asks policyd, and keeps what must outlive it.
 
-The engine runs in this process, on a thread of its own (``worker.py``). It has no limit
-of time or memory of its own and keeps the interpreter while it evaluates, so a policy
-that loops holds up the daemon; it is the VM's own, measured policy, a host cannot choose
-another.
+policyd has the policy, the engine and the metadata, and is bounded in time and memory.
+This side has the record of the metadata. Where the two disagree nothing can be decided
+any more; where policyd is merely gone, or knows more than was ever answered, another one
+is made from the record.
 """
 
 from __future__ import annotations
@@ -11,25 +11,21 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uvmd.api import Decision, Enforcer, Environment
-from uvmd.errors import Failed, PolicyDenied, Refused
-from uvmd_policy_rego import denial
-from uvmd_policy_rego.engine import EngineError
-from uvmd_policy_rego.fragments import Ledgers, load_fragment, load_trust_list
-from uvmd_policy_rego.legacy import LegacyError, policy_text
-from uvmd_policy_rego.results import capabilities_of, env_of, stdio_of
-from uvmd_policy_rego.session import Answer, Refusal, Session
-from uvmd_policy_rego.states import Saved, load_state, state_of
-from uvmd_policy_rego.worker import Worker
+from uvmd.errors import Failed, PolicyDenied, PolicyLost, Refused
+from uvmd_policy_rego import denial, protocol
+from uvmd_policy_rego.config import PolicyRegoConfig
+from uvmd_policy_rego.kept import Kept
+from uvmd_policy_rego.ledgers import Keys
+from uvmd_policy_rego.memory import Memory
+from uvmd_policy_rego.remote import Channel, Local, Unanswered, policyd
 
-#: Whose yes changes nothing that a restart must know.
-_STATELESS = frozenset(
-    ("get_properties", "dump_stacks", "runtime_logging", "host_network", "exec_external", "modify_resource")
-)
+_FAILED = "error creating Rego policy: rego compilation failed"
 
 
 def make(env: Environment, text: str) -> RegoEnforcer:
@@ -47,7 +43,11 @@ def make(env: Environment, text: str) -> RegoEnforcer:
 
 
 class RegoEnforcer(Enforcer):
-    """See the module."""
+    """See the module. Without an environment everything is in this process, and nothing is kept.
+
+    Raises:
+        Refused: the policy is not base64 or cannot be loaded.
+    """
 
     wants_user_info = True
 
@@ -57,23 +57,22 @@ class RegoEnforcer(Enforcer):
             policy = binascii.a2b_base64(text.replace("\r", "").replace("\n", ""), strict_mode=True)
         except ValueError:
             raise Refused("unable to decode policy from Base64 format: not standard base64") from None
+        self._policy = policy.decode("utf-8", "replace")
         self._digest = hashlib.sha256(policy).hexdigest()
+        config = env.config if env is not None else None
+        self._config: PolicyRegoConfig = config or PolicyRegoConfig.model_validate({})
         self._lock = threading.Lock()
-        self._state = env.state if env is not None else None
-        self._stdio: dict[str, bool] = {}
-        self._ledgers = Ledgers()
-        self._added_mounts: list[dict[str, Any]] = []
-        try:
-            source = policy_text(policy.decode("utf-8", "replace"))
-            self._worker = Worker(lambda: Session(source))
-        except (EngineError, LegacyError) as error:
-            failed = "error creating Rego policy: rego compilation failed"
-            raise Refused(f"{failed}: rego compilation failed: {error}") from None
-        try:
-            self._worker.call(self._take_up)
-        except BaseException:
-            self._worker.close()
-            raise
+        self._lost: str | None = None
+        self._memory = Memory(env.state if env is not None else None, self._digest)
+        self._channel: Channel = (
+            policyd(env.service, self._digest, self._config.memory_mib) if env is not None else Local()
+        )
+        self._ready = self._channel.attach() and self._is_ours()
+        if not self._ready:
+            try:
+                self._load()
+            except Unanswered as error:
+                raise Refused(f"{_FAILED}: {error}") from None
 
     # Questions
 
@@ -82,53 +81,38 @@ class RegoEnforcer(Enforcer):
         if point in ("create_container", "exec_in_container") and input.get("capabilities") is None:
             text = "capabilities object provided by the UVM to the policy engine is nil"
             return Decision(False, reason=text)
+        asked = f"{point}\n{json.dumps(input)}".encode()
         with self._lock:
-            return self._worker.call(lambda session: self._decide(session, point, input))
-
-    def _decide(self, session: Session, point: str, input: Mapping[str, Any]) -> Decision:
-        before = self._everything(session)
-        answer = session.enforce(point, input)
-        if not answer.allowed:
-            return self._denied(answer, point)
-        try:
-            decision = self._allowed(point, input, answer.result)
-        except Refusal as refusal:
-            return Decision(False, reason=str(refusal))
-        if point not in _STATELESS:
-            self._save_or(session, before)
-        return decision
-
-    def _allowed(self, point: str, input: Mapping[str, Any], result: Mapping[str, Any]) -> Decision:
-        container = str(input.get("containerID", ""))
-        stdio = stdio_of(point, result)
-        if point == "create_container":
-            self._stdio[container] = stdio
-        elif point == "exec_in_container":
-            stdio = self._stdio.get(container, False)
-        env = env_of(point, result, input)
-        capabilities = capabilities_of(point, result, input)
-        return Decision(True, env=env, capabilities=capabilities, stdio=stdio)
-
-    @staticmethod
-    def _denied(answer: Answer, point: str) -> Decision:
-        return Decision(False, reason=denial.message(answer.decision, point))
+            try:
+                answer = self._ask(protocol.DECIDE, asked, self._config.decision_timeout_s)
+            except Unanswered as error:
+                return Decision(False, reason=denial.message(denial.by_error(input, str(error)), point))
+            allowed = answer["allowed"] is True
+            stdio = answer.get("stdio", False)
+            container = str(input.get("containerID", ""))
+            created = allowed and point == "create_container"
+            self._record(answer, {container: stdio} if created else None)
+            if point == "exec_in_container":
+                stdio = self._memory.stdio.get(container, False)
+        if not allowed:
+            return Decision(False, reason=answer["reason"])
+        return Decision(True, env=answer["env"], capabilities=answer["capabilities"], stdio=stdio)
 
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
         """Add mounts that every container may have.
 
         Raises:
-            Failed: it could not be kept for a restart.
+            Failed: policyd did not answer, or it could not be kept for a restart.
         """
         added = [dict(mount) for mount in mounts]
-
-        def extend_and_save(session: Session) -> None:
-            session.documents.extend_default_mounts(added)
-            self._added_mounts.extend(added)
-            self._save(session)
-
-        if added:
-            with self._lock:
-                self._worker.call(extend_and_save)
+        if not added:
+            return
+        with self._lock:
+            try:
+                self._ask_json(protocol.MOUNTS, {"mounts": added}, self._config.decision_timeout_s)
+            except Unanswered as error:
+                raise Failed(f"the policy could not be told of default mounts: {error}") from None
+            self._kept(lambda: self._memory.add(mounts=added))
 
     # Fragments, once their envelopes were validated
 
@@ -145,11 +129,18 @@ class RegoEnforcer(Enforcer):
         Raises:
             PolicyDenied: the policy does not take it.
         """
-
-        def load(session: Session) -> Answer:
-            return load_fragment(session, issuer, feed, code, header_svn, receipts)
-
-        self._load(load, "load_fragment")
+        asked = {
+            "issuer": issuer,
+            "feed": feed,
+            "code": code,
+            "header_svn": header_svn,
+            "receipts": [dict(receipt) for receipt in receipts],
+        }
+        with self._lock:
+            answer = self._load_answer(protocol.FRAGMENT, asked)
+            self._memory.modules = [tuple(module) for module in answer["modules"]]
+            self._memory.kept.apply(answer["changes"])
+            self._saved(answer)
 
     def load_validated_trust_list(
         self, issuer: str, subject: str, svn: int, keys: Mapping[str, Mapping[str, str]]
@@ -159,30 +150,18 @@ class RegoEnforcer(Enforcer):
         Raises:
             PolicyDenied: the policy does not take it.
         """
-
-        def load(session: Session) -> Answer:
-            return load_trust_list(session, self._ledgers, issuer, subject, svn, keys)
-
-        self._load(load, "load_transparency_trust_list")
-
-    def _load(self, load: Callable[[Session], Answer], point: str) -> None:
-        def load_and_save(session: Session) -> None:
-            before = self._everything(session)
-            try:
-                answer = load(session)
-            except Refusal as refusal:
-                raise PolicyDenied(str(refusal)) from None
-            if not answer.allowed:
-                raise PolicyDenied(denial.message(answer.decision, point))
-            self._save_or(session, before)
-
+        asked = {"issuer": issuer, "subject": subject, "svn": svn, "ledgers": list(keys)}
         with self._lock:
-            self._worker.call(load_and_save)
+            answer = self._load_answer(protocol.TRUST_LIST, asked)
+            allowed = {name: keys[name] for name in answer["ledgers"] if name in keys}
+            self._memory.ledgers.merge(subject, allowed)
+            self._memory.kept.apply(answer["changes"])
+            self._saved(answer)
 
-    def ledger_keys(self) -> dict[str, dict[str, tuple[str, tuple[str, ...]]]]:
+    def ledger_keys(self) -> Keys:
         """Return the keys by which receipts are validated: ledger, key id, (key, offered by)."""
         with self._lock:
-            return self._ledgers.snapshot()
+            return self._memory.ledgers.snapshot()
 
     def load_fragment(self, fragment: bytes, media_type: str) -> None:
         """Load a signed artefact, once its envelope is found to be valid.
@@ -195,12 +174,22 @@ class RegoEnforcer(Enforcer):
 
         load.load(self, fragment, media_type)
 
+    def _load_answer(self, op: int, asked: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            answer = self._ask_json(op, asked, self._config.load_timeout_s)
+        except Unanswered as error:
+            raise PolicyDenied(f"the policy could not answer: {error}") from None
+        if answer["allowed"] is not True:
+            self._record(answer)
+            raise PolicyDenied(answer["reason"])
+        return answer
+
     # Metadata
 
     def snapshot(self) -> object:
         """Return the metadata and the ledgers' keys as they are."""
         with self._lock:
-            return self._worker.call(self._everything)
+            return self._memory.kept.snapshot(), self._memory.ledgers.snapshot()
 
     def restore(self, snapshot: object) -> None:
         """Put metadata and ledgers' keys back.
@@ -209,66 +198,133 @@ class RegoEnforcer(Enforcer):
             Failed: it could not be kept for a restart.
         """
         assert isinstance(snapshot, tuple)
-
-        def put_back_and_save(session: Session) -> None:
-            self._put_back(session, snapshot)
-            self._save(session)
-
+        kept, ledgers = snapshot
+        assert isinstance(kept, Kept)
         with self._lock:
-            self._worker.call(put_back_and_save)
-
-    def _everything(self, session: Session) -> tuple[Any, Any]:
-        return session.documents.store.snapshot(), self._ledgers.snapshot()
-
-    def _put_back(self, session: Session, before: tuple[Any, Any]) -> None:
-        session.documents.store.restore(before[0])
-        self._ledgers.keys = before[1]
-
-    def _save_or(self, session: Session, before: tuple[Any, Any]) -> None:
-        """A yes that a restart would forget must not be given."""
-        try:
-            self._save(session)
-        except Failed:
-            self._put_back(session, before)
-            raise
-
-    def _save(self, session: Session) -> None:
-        if self._state is None:
-            return
-        saved = Saved(self._digest, self._stdio, self._added_mounts, self._ledgers.keys)
-        try:
-            self._state.save(state_of(saved, session.documents))
-        except OSError as error:
-            raise Failed(f"the policy's metadata could not be kept: {error}") from error
-
-    def _take_up(self, session: Session) -> None:
-        """Go on where an earlier daemon with the same policy ended."""
-        if self._state is None:
-            return
-        state = self._state.load()
-        if state.get("policy") != self._digest:
-            return
-        saved = load_state(state, session.documents)
-        self._stdio, self._added_mounts, self._ledgers.keys = saved.stdio, saved.mounts, saved.ledgers
-
-    def close(self) -> None:
-        """Let the engine go."""
-        self._worker.close()
+            changes = self._memory.kept.changes_to(kept)
+            same_keys = ledgers == self._memory.ledgers.keys
+            self._memory.ledgers.keys = ledgers
+            if changes and self._ready:
+                try:
+                    asked = {"changes": changes}
+                    told = self._ask_json(protocol.APPLY, asked, self._config.decision_timeout_s)
+                    if told["digest"] != kept.digest():
+                        self._drop()
+                except Unanswered:
+                    pass  # the record says all that the next one must know
+            self._kept(lambda: self._memory.add(changes, digest=kept.digest()))
+            if not same_keys:
+                self._kept(self._memory.save)
 
     def dump_state(self) -> Mapping[str, Any]:
         """Describe the enforcer for people: how much it holds, nothing of what."""
         with self._lock:
-            return self._worker.call(self._described)
+            try:
+                described = self._ask_json(protocol.DESCRIBE, {}, self._config.decision_timeout_s)
+            except (Unanswered, PolicyLost) as error:
+                described = {"error": str(error)}
+        return {"policy": self._digest, **described}
 
-    def _described(self, session: Session) -> dict[str, Any]:
-        documents = session.documents
-        held = {name: documents.store.document(name)[0] for name in documents.store.names()}
-        return {
-            "policy": self._digest,
-            "indexed": documents.static,
-            "metadata": {name: len(value) for name, value in held.items()},
-            "namespaces": sorted(namespace for namespace, _ in documents.kept.values()),
-        }
+    def close(self) -> None:
+        """Let policyd go."""
+        with self._lock:
+            self._ready = False
+            self._channel.end()
+
+    # policyd and the record
+
+    def _record(self, answer: Mapping[str, Any], stdio: Mapping[str, bool] | None = None) -> None:
+        """Record what an answer changes; a yes that a restart would forget must not be given."""
+        self._kept(lambda: self._memory.add(answer["changes"], stdio, digest=answer["digest"]))
+
+    def _saved(self, answer: Mapping[str, Any]) -> None:
+        self._kept(lambda: self._memory.add(digest=answer["digest"]))
+        self._kept(self._memory.save)
+
+    def _kept(self, record: Any) -> None:
+        try:
+            record()
+        except PolicyLost as lost:
+            self._lose(str(lost))
+        except Failed:
+            # policyd knows more than is on record: the next one will not.
+            self._drop()
+            raise
+
+    def _ask_json(self, op: int, asked: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        return self._ask(op, json.dumps(asked).encode(), timeout_s)
+
+    def _ask(self, op: int, body: bytes, timeout_s: float) -> dict[str, Any]:
+        """Ask policyd, a new one if need be.
+
+        Raises:
+            Unanswered: it did not answer; the next question goes to another one.
+            PolicyLost: what is on record cannot be brought back.
+        """
+        if self._lost is not None:
+            raise PolicyLost(self._lost)
+        if not self._ready:
+            self._load_again()
+        try:
+            return self._channel.ask(op, body, timeout_s)
+        except Unanswered:
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
+        self._ready = False
+        self._channel.end()
+
+    def _lose(self, cause: str) -> None:
+        self._lost = cause
+        self._drop()
+        raise PolicyLost(cause)
+
+    def _is_ours(self) -> bool:
+        """Say whether the policyd that was found is where the record is."""
+        memory = self._memory
+        try:
+            found = self._channel.ask(protocol.HELLO, b"", self._config.decision_timeout_s)
+        except Unanswered:
+            return False
+        if found["policy"] != self._digest:
+            return False
+        if not memory.recorded and found["fresh"] is not None:
+            memory.begin(found["fresh"])
+        told = found["digest"], found["modules"], found["mounts"]
+        return bool(told == (memory.digest, len(memory.modules), len(memory.mounts)))
+
+    def _load_again(self) -> None:
+        try:
+            self._load()
+        except Refused as error:
+            # It could be loaded before: what the record says no longer fits.
+            self._lose(f"the policy could not be brought back: {error}")
+
+    def _load(self) -> None:
+        """Make a new policyd that is where the record is.
+
+        Raises:
+            Unanswered: it took too long, or too much.
+            Refused: the policy cannot be loaded, or the record does not fit it.
+        """
+        memory = self._memory
+        self._channel.start()
+        try:
+            told = json.dumps(memory.asked_to_load(self._policy)).encode()
+            answer = self._channel.ask(protocol.LOAD, told, self._config.load_timeout_s)
+            if "error" in answer:
+                raise Refused(f"{_FAILED}: rego compilation failed: {answer['error']}")
+            if "lost" in answer:
+                raise Refused(answer["lost"])
+            if answer["fresh"] is not None:
+                memory.begin(answer["fresh"])
+            if answer["digest"] != memory.digest:
+                raise Refused("the policy's metadata are not what was recorded of them")
+        except BaseException:
+            self._channel.end()
+            raise
+        self._ready = True
 
 
 def encode(policy: str) -> str:

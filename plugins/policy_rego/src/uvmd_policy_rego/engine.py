@@ -38,11 +38,13 @@ class Engine:
         for name, (arity, function) in functions.items():
             self._engine.add_extension(name, arity, function)
         self._engine.add_data_json(json.dumps(data))
+        self._no_rules: set[str] = set()
 
     def clone(self) -> Engine:
         """Return an engine with the same modules and data, which may get more."""
         copy = object.__new__(Engine)
         copy._engine = self._engine.clone()
+        copy._no_rules = set()
         return copy
 
     def add_module(self, name: str, text: str, *, old: bool = False) -> str:
@@ -51,6 +53,7 @@ class Engine:
         Raises:
             EngineError: it does not parse.
         """
+        self._no_rules.clear()
         try:
             self._engine.set_rego_v0(old)
             return str(self._engine.add_policy(name, _broken(text)))
@@ -81,6 +84,24 @@ class Engine:
         Raises:
             EngineError: the evaluation was ended by an error.
         """
+        try:
+            # Five times as fast as a query, which is parsed each time; but it tells neither
+            # null nor "no such rule" from undefined.
+            if path not in self._no_rules:
+                value = self._engine.eval_rule(path)
+                if value is not None:
+                    return [value]
+        except RuntimeError as error:
+            if not str(error).startswith("not a valid rule path"):
+                raise _engine_error(error) from None
+            self._no_rules.add(path)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            raise _engine_error(error) from None
+        return self._query(path)
+
+    def _query(self, path: str) -> list[Any]:
         try:
             found = self._engine.eval_query(path)["result"]
         # A panic of native code is a BaseException; it is an error of this query as well.

@@ -10,6 +10,7 @@ from typing import Any
 from uvmd_policy_rego import denial
 from uvmd_policy_rego.documents import Documents
 from uvmd_policy_rego.engine import EngineError
+from uvmd_policy_rego.ledgers import Ledgers
 from uvmd_policy_rego.session import Answer, Refusal, Session
 from uvmd_policy_rego.values import go_json, go_type
 
@@ -27,27 +28,6 @@ parameter(name) := __fragment_parameters[name]
 parameter(name) := __fragment_parameters_metadata[name]["default"] if not __fragment_parameter_given(name)
 __fragment_parameter_given(name) if name in object.keys(__fragment_parameters)
 """
-
-
-class Ledgers:
-    """Public keys of ledgers, by key id, and which trust lists offered each."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {}
-
-    def merge(self, subject: str, ledgers: Mapping[str, Mapping[str, str]]) -> None:
-        """Take in what a trust list of this subject offers; nothing is ever removed."""
-        for ledger, offered in ledgers.items():
-            known = self.keys.setdefault(ledger, {})
-            for kid, key in offered.items():
-                old = known.get(kid)
-                same = old is not None and old[0] == key
-                by = old[1] if old is not None and same else ()
-                known[kid] = (key, by if subject in by else (*by, subject))
-
-    def snapshot(self) -> dict[str, dict[str, tuple[str, tuple[str, ...]]]]:
-        """Return everything as it is."""
-        return {ledger: dict(keys) for ledger, keys in self.keys.items()}
 
 
 def namespace_of(code: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from uvmd_policy_rego.kept import sha256
 from uvmd_policy_rego.values import canonical
 
 
@@ -14,26 +15,48 @@ class LayerIndex:
     def __init__(self) -> None:
         self._hashes: frozenset[str] = frozenset()
         self._containers: dict[tuple[str, ...], list[Any]] = {}
-        #: Every candidate, in order.
-        self.candidates: list[Any] = []
-        self._positions: dict[str, int] | None = None
+        self._candidates: list[Any] = []
+        self._ids: dict[str, str] = {}
+        self._numbered: set[tuple[str, ...]] = set()
 
     def refresh(self, hashes: Iterable[Any], containers: Iterable[Any]) -> None:
         """Index these hashes and containers, in candidate order."""
         self._hashes = frozenset(one for one in hashes if isinstance(one, str))
         by_layers: dict[tuple[str, ...], list[Any]] = {}
-        self.candidates, self._positions = list(containers), None
-        for container in self.candidates:
-            layers = container.get("layers") if isinstance(container, dict) else None
-            if isinstance(layers, list) and all(isinstance(layer, str) for layer in layers):
-                by_layers.setdefault(tuple(layers), []).append(container)
+        self._candidates = list(containers)
+        self._ids, self._numbered = {}, set()
+        for container in self._candidates:
+            layers = _layers_of(container)
+            if layers is not None:
+                by_layers.setdefault(layers, []).append(container)
         self._containers = by_layers
 
-    def position(self, container: Any) -> int | None:
-        """Return where a container stands among the candidates."""
-        if self._positions is None:
-            self._positions = {canonical(one): at for at, one in enumerate(self.candidates)}
-        return self._positions.get(canonical(container))
+    def ids(self, containers: list[Any]) -> list[str] | None:
+        """Return what stands for these containers, None if one of them is no candidate.
+
+        An id is made of what the container is: it outlives every change of the candidates.
+        """
+        found = []
+        for container in containers:
+            layers = _layers_of(container)
+            if layers is not None and layers not in self._numbered:
+                # Only of those that come up: of all of a large policy it takes long.
+                self._numbered.add(layers)
+                self._ids |= {text: _id_of(text) for text in map(canonical, self._containers.get(layers, ()))}
+            id = self._ids.get(canonical(container))
+            if id is None:
+                return None
+            found.append(id)
+        return found
+
+    def by_ids(self, ids: list[str]) -> list[Any]:
+        """Return the candidates that these ids stand for.
+
+        Raises:
+            KeyError: for one there is none.
+        """
+        known = {_id_of(canonical(one)): one for one in self._candidates} if ids else {}
+        return [known[id] for id in ids]
 
     def hash_known(self, hash: object) -> bool:
         """Say whether some container has such a layer."""
@@ -44,3 +67,15 @@ class LayerIndex:
         if not isinstance(topmost_first, list) or not all(isinstance(h, str) for h in topmost_first):
             return []
         return self._containers.get(tuple(reversed(topmost_first)), [])
+
+
+def _layers_of(container: Any) -> tuple[str, ...] | None:
+    layers = container.get("layers") if isinstance(container, dict) else None
+    if isinstance(layers, list) and all(isinstance(layer, str) for layer in layers):
+        return tuple(layers)
+    return None
+
+
+def _id_of(text: str) -> str:
+    id: str = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return id

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from functools import cache
-from importlib.resources import files
 
 #: Names under ``data.metadata`` that our rules use; others appear when first written.
 METADATA_NAMES = (
@@ -32,7 +32,9 @@ _OUTSIDE = re.compile(
 @cache
 def read_module(name: str) -> str:
     """Return one of our modules."""
-    return (files("uvmd_policy_rego") / "rego" / f"{name}.rego").read_text("utf-8")
+    # Not importlib.resources, which would bring megabytes with it.
+    with open(f"{os.path.dirname(__file__)}/rego/{name}.rego", encoding="utf-8") as file:
+        return file.read()
 
 
 def own_modules(*, indexed: bool) -> dict[str, str]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from uvmd_policy_rego.engine import EngineError
-from uvmd_policy_rego.fragments import Ledgers, load_fragment, load_trust_list
+from uvmd_policy_rego.fragments import load_fragment, load_trust_list
+from uvmd_policy_rego.ledgers import Ledgers
 from uvmd_policy_rego.legacy import LegacyError, policy_text
 from uvmd_policy_rego.session import Answer, Refusal, Session
 
@@ -82,8 +83,15 @@ class _Run:
 
 
 def replay_line(line: str) -> str:
-    """Run the session in one line of JSON and return its answer as another."""
-    return json.dumps(replay(json.loads(line)), ensure_ascii=False)
+    """Run the session in one line of JSON and return its answer as another.
+
+    A line that is no session is answered with an error: those after it are run all the same.
+    """
+    try:
+        answer = replay(json.loads(line))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        answer = {"name": "", "error": f"the line is no session: {type(error).__name__}: {error}"[:300]}
+    return json.dumps(answer, ensure_ascii=False)
 
 
 def replay_lines(lines: Iterable[str]) -> Iterator[str]:

@@ -51,10 +51,10 @@ class Session:
         """Let the engine go; its functions hold this session, and only we know of the circle."""
         self.documents.close()
 
-    def enforce(self, point: str, input: Mapping[str, Any]) -> Answer:
-        """Answer one question."""
+    def enforce(self, point: str, input: Mapping[str, Any], text: str | None = None) -> Answer:
+        """Answer one question; ``text`` is the input as JSON, where it is at hand."""
         try:
-            result = self._result(point, input)
+            result = self._result(point, input, text)
             if "allowed" not in result:
                 raise EngineError("unable to find value for key 'allowed'")
             allowed = result["allowed"]
@@ -66,11 +66,11 @@ class Session:
             return Answer(True, result, {})
         return Answer(False, {}, denial.by_reason(input, point, self._reason(point, input)))
 
-    def _result(self, point: str, input: Mapping[str, Any]) -> dict[str, Any]:
+    def _result(self, point: str, input: Mapping[str, Any], text: str | None) -> dict[str, Any]:
         if not modules.is_identifier(point):
             raise EngineError(f"enforcement point rule {point} does not exist")
         documents = self.documents
-        documents.set_input(input)
+        documents.set_input(input, text)
         result = documents.find_result(f"data.policy.{point}")
         info = self._point_info(point)
         if result:
@@ -78,7 +78,7 @@ class Session:
         if info.available:
             raise EngineError(f"rule for {point} is missing from policy")
         if info.use_framework:
-            documents.set_input(input)
+            documents.set_input(input, text)
             return documents.find_result(f"data.framework.{point}")
         return dict(info.default_results)
 

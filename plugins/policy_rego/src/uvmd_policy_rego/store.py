@@ -6,10 +6,10 @@ of dictionaries, whatever they hold.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from uvmd_policy_rego.kept import sha256
 from uvmd_policy_rego.values import canonical
 
 
@@ -35,11 +35,16 @@ Held = dict[str, Any] | MetadataSet
 
 
 class Store:
-    """See the module. ``versions`` counts the changes of each name."""
+    """See the module. ``versions`` counts the changes of each name.
+
+    ``touched`` holds, by name, the keys of what may have changed since it was emptied: of
+    a set the canonical texts.
+    """
 
     def __init__(self) -> None:
         self._names: dict[str, Held] = {}
         self.versions: dict[str, int] = {}
+        self.touched: dict[str, dict[str, None]] = {}
 
     # Reading
 
@@ -61,15 +66,25 @@ class Store:
             return []
         return [held[key]]
 
+    def held(self, name: str, key: str) -> list[Any]:
+        """Return ``[value]`` under a key of a map or set, ``[]`` if there is none."""
+        held = self._names.get(name, {})
+        return [held[key]] if key in held else []
+
     def keys(self, name: str) -> list[str]:
         """Return the keys of a map, sorted as a policy sees them."""
         held = self._names.get(name)
         return [] if held is None or isinstance(held, MetadataSet) else sorted(held)
 
+    def kind(self, name: str) -> str:
+        """Return whether a name in use is a ``map`` or a ``set``."""
+        return "set" if isinstance(self._names[name], MetadataSet) else "map"
+
     def digest(self) -> str:
         """Return the SHA-256 of everything, as the replay format has it."""
         whole = {name: self.document(name)[0] for name in self._names}
-        return hashlib.sha256(canonical(_listed(whole)).encode()).hexdigest()
+        digest: str = sha256(canonical(_listed(whole)).encode("utf-8", "surrogatepass")).hexdigest()
+        return digest
 
     # Changing
 
@@ -90,12 +105,37 @@ class Store:
         fresh: Held = MetadataSet() if kind == "set" else {}
         held = self._names.setdefault(name, fresh)
         if isinstance(held, MetadataSet) is not (kind == "set"):
-            has = "set" if isinstance(held, MetadataSet) else "map"
+            has = self.kind(name)
             raise MetadataError(f"unable to get metadata: metadata {name} has the wrong type ({has})")
+        touched = self.touched.setdefault(name, {})
         if isinstance(held, MetadataSet):
-            _apply_to_set(held, action, value)
+            touched[_apply_to_set(held, action, value)] = None
         else:
+            touched[key] = None
             _apply_to_map(held, name, action, key, value)
+
+    def touch(self, name: str) -> None:
+        """Have all of a name looked at again by who follows the changes."""
+        if name in self._names:
+            self.touched.setdefault(name, {}).update(dict.fromkeys(self._names[name]))
+
+    def declare(self, name: str, kind: str | None) -> None:
+        """Bring a name into use, or take it with all it holds out of it (None)."""
+        if kind is None:
+            self._names.pop(name, None)
+        else:
+            self._names.setdefault(name, MetadataSet() if kind == "set" else {})
+        self.versions[name] = self.versions.get(name, 0) + 1
+
+    def put(self, name: str, key: str, value: Any) -> None:
+        """Put a value under a key; of a set the key is its canonical text."""
+        self._names[name][key] = value
+        self.versions[name] = self.versions.get(name, 0) + 1
+
+    def drop(self, name: str, key: str) -> None:
+        """Remove what is under a key."""
+        self._names[name].pop(key, None)
+        self.versions[name] = self.versions.get(name, 0) + 1
 
     def snapshot(self) -> Mapping[str, Held]:
         """Return everything as it is."""
@@ -123,7 +163,7 @@ def _apply_to_map(held: dict[str, Any], name: str, action: str, key: str, value:
         raise MetadataError(f"unrecognized metadata action: {action} for map")
 
 
-def _apply_to_set(held: MetadataSet, action: str, value: Any) -> None:
+def _apply_to_set(held: MetadataSet, action: str, value: Any) -> str:
     text = canonical(value)
     if action == "add":
         held.setdefault(text, value)
@@ -131,6 +171,7 @@ def _apply_to_set(held: MetadataSet, action: str, value: Any) -> None:
         held.pop(text, None)
     else:
         raise MetadataError(f"unrecognized metadata action: {action} for set")
+    return text
 
 
 def parse_operations(metadata: object) -> list[Operation]:

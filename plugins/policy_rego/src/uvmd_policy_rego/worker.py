@@ -3,72 +3,51 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
-from uvmd_policy_rego.session import Session
+from uvmd_policy_rego.desk import Desk
 
-_T = TypeVar("_T")
-#: The engine recurses; the daemon's own threads have small stacks.
+#: The engine recurses; threads usually have small stacks.
 _STACK_BYTES = 16 << 20
-_Job = tuple[Callable[[Session], Any], "SimpleQueue[tuple[Any, BaseException | None]]"]
+_Job = tuple[int, bytes, "SimpleQueue[Any]"]
 
 
 class Worker:
-    """Makes a session on its thread and runs there what is to be done with it.
+    """A desk on a thread of its own."""
 
-    Raises:
-        whatever making the session raises.
-    """
-
-    def __init__(self, make: Callable[[], Session]) -> None:
+    def __init__(self) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        made: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
         # The size is the process's, for threads to come; it is read when one starts.
         before = threading.stack_size(_STACK_BYTES)
         try:
-            threading.Thread(target=_serve, args=(make, made, self._jobs), name="policy", daemon=True).start()
+            threading.Thread(target=_serve, args=(self._jobs,), name="policy", daemon=True).start()
         finally:
             threading.stack_size(before)
-        _received(made)
 
-    def call(self, act: Callable[[Session], _T]) -> _T:
-        """Run ``act`` with the session, wait, and return or raise what it does."""
-        answer: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        self._jobs.put((act, answer))
-        result: _T = _received(answer)
+    def handle(self, op: int, body: bytes) -> bytes:
+        """Have the desk answer, and return or raise what it does."""
+        answered: SimpleQueue[Any] = SimpleQueue()
+        self._jobs.put((op, body, answered))
+        answer = answered.get()
+        if isinstance(answer, BaseException):
+            raise answer
+        result: bytes = answer
         return result
 
     def close(self) -> None:
-        """Let the session go."""
+        """Let the desk go."""
         self._jobs.put(None)
 
 
-def _received(answer: SimpleQueue[tuple[Any, BaseException | None]]) -> Any:
-    value, error = answer.get()
-    if error is not None:
-        raise error
-    return value
-
-
-def _serve(
-    make: Callable[[], Session],
-    made: SimpleQueue[tuple[Any, BaseException | None]],
-    jobs: SimpleQueue[_Job | None],
-) -> None:
-    try:
-        session = make()
-    except BaseException as error:
-        made.put((None, error.with_traceback(None)))
-        return
-    made.put((None, None))
+def _serve(jobs: SimpleQueue[_Job | None]) -> None:
+    desk = Desk()
     while (job := jobs.get()) is not None:
-        act, answer = job
+        op, body, answered = job
         try:
-            answer.put((act(session), None))
+            answered.put(desk.handle(op, body))
         except BaseException as error:
             # Without the frames, which would hold parts of the engine in another thread.
-            answer.put((None, error.with_traceback(None)))
-        del act, answer, job
-    session.close()
+            answered.put(error.with_traceback(None))
+        del answered, job
+    desk.close()
