@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from unit.host.fakes import Bench, Finished
+from uvmd.api.resources import Claim, Kind
 from uvmd.errors import (
     ContainerNotFound,
     Failed,
@@ -48,6 +49,18 @@ def test_a_running_container_is_refused_and_untouched(bench: Bench) -> None:
     bench.gate.strict = True
     with pytest.raises(Refused, match="invalid container id"):
         delete.delete(bench.ctx, "c1")
+
+
+def test_a_bundle_that_is_a_disk_of_the_hosts_stays_with_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped(bench)
+    bundle = str(bench.bundle("c1"))
+    monkeypatch.setattr(proc, "mounts_at_or_below", lambda path: [bundle] if path == bundle else [])
+    bench.ctx.mounts.table.change([Claim(bundle, "/dev/sdb", Kind.READ_WRITE)], strict=False)
+    delete.delete(bench.ctx, "c1")
+    assert os.path.isdir(bundle)
+    assert bench.ctx.mounts.table.at(bundle) is not None
 
 
 def test_a_strict_vm_calls_a_running_container_refused(bench: Bench) -> None:

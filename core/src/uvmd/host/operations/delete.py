@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from uvmd.api.resources import Kind
 from uvmd.errors import Failed, InvalidState, Refused, UvmdError
 from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
@@ -18,7 +19,7 @@ from uvmd.host.requests import check_strict_id
 from uvmd.linux import proc
 from uvmd.linux.paths import is_below, remove_empty
 from uvmd.linux.trees import remove_tree
-from uvmd.oci.role import Kind
+from uvmd.oci.role import Kind as ContainerKind
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def _lock_keys(ctx: Context, container_id: str) -> list[str]:
     """Name what a delete changes; for what no create locks, a name that nobody else has does no harm."""
     container = ctx.registry.find(container_id)
     keys = [f"container:{container_id}"]
-    if container is not None and container.role.kind is not Kind.WORKLOAD:
+    if container is not None and container.role.kind is not ContainerKind.WORKLOAD:
         keys.append(f"pod:{container.role.pod_id if container.is_sandbox else container_id}")
         if container.role.namespace:
             keys.append(f"netns:{container.role.namespace}")
@@ -101,7 +102,7 @@ def take_down(ctx: Context, container: Container) -> list[UvmdError]:
         # The bundle may be bound onto the scratch, which may lie in the bundle.
         ("mounts", lambda: ctx.mounts.undo(container.id, strict=ctx.gate.strict)),
         ("scratch", lambda: _remove(container.scratch)),
-        ("bundle", lambda: _remove(container.bundle)),
+        ("bundle", lambda: _remove_bundle(ctx, container.bundle)),
         ("pod", lambda: sandbox.remove_root(ctx, container)),
         ("parent of the bundle", lambda: _remove_parent(container)),
         ("pod", lambda: sandbox.remove_cgroup(ctx, container)),
@@ -178,6 +179,17 @@ def _remove(path: str) -> None:
     if mounted:
         raise OSError(errno.EBUSY, "still mounted", mounted[0])
     remove_tree(path)
+
+
+def _remove_bundle(ctx: Context, path: str) -> None:
+    """Remove the bundle. One that is a disk of the host's goes with it: other pods' scratch may be there.
+
+    Hosts of the first generation mount a sandbox's scratch disk as its bundle.
+    """
+    found = ctx.mounts.table.at(path)
+    if found is not None and found.kind is Kind.READ_WRITE:
+        return
+    _remove(path)
 
 
 def forget(ctx: Context, container: Container) -> None:
