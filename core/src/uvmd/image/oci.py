@@ -69,8 +69,21 @@ def own_platform() -> str:
     return f"linux/{_ARCHITECTURES.get(machine, machine)}"
 
 
+@dataclass(frozen=True, slots=True)
+class FoundImage:
+    """The layers of an image, base first, and what its configuration says; {} if that is not OCI's."""
+
+    layers: list[LayerBlob]
+    config: dict[str, Any]
+
+
 def find_layers(blobs: Blobs, *, platform: str = "", reference: str = "") -> list[LayerBlob]:
-    """Return the layers of the one image that is asked for, base first.
+    """Return the layers that :func:`find_image` finds."""
+    return find_image(blobs, platform=platform, reference=reference).layers
+
+
+def find_image(blobs: Blobs, *, platform: str = "", reference: str = "") -> FoundImage:
+    """Return the one image that is asked for.
 
     Args:
         platform: like ``linux/arm64/v8``; empty for this machine's, or the only one there is.
@@ -88,8 +101,10 @@ def find_layers(blobs: Blobs, *, platform: str = "", reference: str = "") -> lis
     manifest = _blob_document(blobs, chosen, "manifest")
     config = _descriptor(manifest.get("config"), "the manifest's config")
     diff_ids: Sequence[Any] = ()
+    document: dict[str, Any] = {}
     if config.media_type in _CONFIGS:
-        rootfs = _blob_document(blobs, config, "config").get("rootfs")
+        document = _blob_document(blobs, config, "config")
+        rootfs = document.get("rootfs")
         rootfs = rootfs if isinstance(rootfs, dict) else {}
         diff_ids = _list(rootfs.get("diff_ids"), "the config's diff_ids")
     layers = _list(manifest.get("layers"), "the manifest's layers")
@@ -97,10 +112,11 @@ def find_layers(blobs: Blobs, *, platform: str = "", reference: str = "") -> lis
         raise BadSource(f"the config has {len(diff_ids)} diff_ids for {len(layers)} layers")
     if not layers:
         raise BadSource("the image has no layers")
-    return [
+    found = [
         _layer(_descriptor(layer, f"layer {number}"), diff_ids[number] if diff_ids else "")
         for number, layer in enumerate(layers)
     ]
+    return FoundImage(found, document)
 
 
 def _layer(blob: Descriptor, diff_id: Any) -> LayerBlob:

@@ -7,10 +7,10 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from uvmd.image import layers, oci, spool
 from uvmd.image.blobs import LAYOUT_FILES, Blobs, DirectoryFiles, find_layout, require_digest
@@ -54,6 +54,8 @@ class Source:
     kind: str
     #: Base first.
     layers: Sequence[SourceLayer]
+    #: An OCI image's configuration: its command, environment and so on stand under ``config``.
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def squashed(self) -> Iterator[Tree]:
@@ -142,8 +144,8 @@ class _Opener:
         return unpacked
 
     def _layout(self, blobs: Blobs, platform: str, reference: str) -> Source:
-        found = oci.find_layers(blobs, platform=platform, reference=reference)
-        return Source("oci", [self._source_layer(blobs, one) for one in found])
+        found = oci.find_image(blobs, platform=platform, reference=reference)
+        return Source("oci", [self._source_layer(blobs, one) for one in found.layers], found.config)
 
     def _source_layer(self, blobs: Blobs, one: oci.LayerBlob) -> SourceLayer:
         return SourceLayer(one.blob.digest, one.diff_id, lambda stack: self._layer(blobs, one, stack))
