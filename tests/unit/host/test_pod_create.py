@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
@@ -135,6 +136,37 @@ def test_the_security_context_is_made_in_the_root_after_the_policy_has_kept_vari
     assert modes(directory) == {"reference-info-base64": "0o644"}
     assert bench.config()["process"]["env"] == ["A=1", f"UVM_SECURITY_CONTEXT_DIR=/{directory.name}"]
     assert bench.gate.asked[0][1]["envList"] == ["A=1"]
+
+
+@pytest.mark.parametrize(
+    ("file", "step"),
+    [
+        ("reference-info-base64", "write UVM reference info"),
+        ("transparent-reference-info-base64", "write UVM hash envelope reference info"),
+        ("tcb-reference-info-base64", "write TCB reference info"),
+    ],
+)
+def test_a_file_of_the_security_context_that_cannot_be_written_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, file: str, step: str
+) -> None:
+    def full(fd: int, content: bytes) -> None:
+        os.close(fd)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(context_dir, "write_all", full)
+    bench.gate.context = {file: "cmVm"}
+    root = bench.tmp / "root"
+    root.mkdir()
+    text = f"^failed to write security context dir: failed to {step}: .*: No space left"
+    with pytest.raises(Failed, match=text):
+        bench.create("c1", container_spec(root={"path": str(root)}))
+    assert list(root.iterdir()) == []
+
+
+def test_a_root_that_is_not_there_has_no_security_context(bench: Bench) -> None:
+    bench.gate.context = {"reference-info-base64": "cmVm"}
+    with pytest.raises(Failed, match=r"failed to create security context directory: .*: No such file"):
+        bench.create("c1", container_spec(root={"path": f"{bench.tmp}/missing"}))
 
 
 # Network

@@ -75,9 +75,9 @@ def test_of_two_policies_prepared_at_once_only_the_first_comes_into_force() -> N
     ("settings", "text"),
     [
         (PolicySettings("open_door", POLICY), "Invalid policy for open-door enforcer"),
-        (PolicySettings("standard", POLICY), 'unknown enforcer: "standard"'),
-        (PolicySettings("", POLICY), 'unknown enforcer: "rego" is not installed'),
-        (PolicySettings("scripted", POLICY), "not among those"),
+        (PolicySettings("standard", POLICY), '^error creating .* enforcer: unknown enforcer: "standard"$'),
+        (PolicySettings("", POLICY), 'enforcer: unknown enforcer: "rego" is not installed'),
+        (PolicySettings("scripted", POLICY), 'enforcer: "scripted" is not among those'),
         (PolicySettings("", "%%%"), "failed to decode base64 security policy"),
         (PolicySettings("", POLICY.rstrip("=")[:-1]), "failed to decode base64 security policy"),
     ],

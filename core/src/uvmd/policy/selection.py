@@ -15,6 +15,7 @@ from uvmd.errors import Refused, UvmdError
 from uvmd.policy import stances
 
 REGO = "rego"
+FAILED = "error creating security policy enforcer: "
 
 #: Makes the enforcer for an encoded policy.
 Factory = Callable[[str], Enforcer]
@@ -84,10 +85,10 @@ def select(settings: PolicySettings, factories: Mapping[str, Factory], selectabl
     name = settings.enforcer or (REGO if settings.policy else stances.OPEN_DOOR)
     factory = {stances.OPEN_DOOR: stances.open_door, **factories}.get(name)
     if factory is None:
-        known = "is not installed" if name == REGO else "is unknown"
-        raise Refused(f'unknown enforcer: "{name[:64]}" {known}')
+        known = " is not installed" if name == REGO else ""
+        raise Refused(f'{FAILED}unknown enforcer: "{name[:64]}"{known}')
     if name not in selectable:
-        raise Refused(f'enforcer "{name}" is not among those that the configuration lets a host pick')
+        raise Refused(f'{FAILED}"{name}" is not among those that the configuration lets a host pick')
     return factory
 
 
@@ -98,16 +99,15 @@ def build(factory: Factory, settings: PolicySettings) -> Enforcer:
         Refused: it cannot be made, or it does not stand for the policy that it was given:
             an enforcer that reports no text would leave the VM without strict mode.
     """
-    failed = "error creating security policy enforcer: "
     try:
         enforcer = factory(settings.policy)
     except UvmdError as error:
-        raise Refused(f"{failed}{error}") from error
+        raise Refused(f"{FAILED}{error}") from error
     except BaseException as error:  # a native engine's panic is no Exception
-        raise Refused(f"{failed}{type(error).__name__}") from error
+        raise Refused(f"{FAILED}{type(error).__name__}") from error
     if not isinstance(enforcer, Enforcer):
-        raise Refused(f"{failed}what was made is no enforcer")
+        raise Refused(f"{FAILED}what was made is no enforcer")
     if enforcer.text != settings.policy:
         enforcer.close()
-        raise Refused(f"{failed}it does not stand for the policy that it was given")
+        raise Refused(f"{FAILED}it does not stand for the policy that it was given")
     return enforcer
