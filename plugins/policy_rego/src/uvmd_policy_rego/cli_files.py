@@ -5,12 +5,15 @@ from __future__ import annotations
 import binascii
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
 
+_CONTROLS = {number: f"\\x{number:02x}" for number in (*range(9), *range(11, 32), *range(127, 160))}
+#: These turn the direction of what follows: a text would read other than it is.
+_CONTROLS |= {n: f"\\u{n:04x}" for n in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -40,7 +43,7 @@ def refuse(error: object, as_json: bool, **more: Any) -> NoReturn:
     if as_json:
         click.echo(json.dumps({"ok": False, "error": str(error), **more}, ensure_ascii=False))
     else:
-        click.echo(f"refused: {error}", err=True)
+        click.echo(f"refused: {error}".translate(_CONTROLS), err=True)
     raise SystemExit(1)
 
 
@@ -49,8 +52,13 @@ def show(found: Mapping[str, Any], as_json: bool, lines: Iterator[str]) -> None:
     if as_json:
         click.echo(json.dumps({"ok": True, **found}, ensure_ascii=False))
         return
+    echo(lines)
+
+
+def echo(lines: Iterable[str]) -> None:
+    """Print lines that a stranger may have written: nothing in them moves the cursor or turns a line."""
     for line in lines:
-        click.echo(line)
+        click.echo(line.translate(_CONTROLS))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +14,6 @@ from uvmd_policy_rego.envelopes.errors import ChainError, EnvelopeError
 from uvmd_policy_rego.envelopes.receipts import Receipt, parse_receipts
 
 MAX_CERTIFICATES: Final = 100
-_INT64: Final = range(-(1 << 63), 1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Envelope:
         if headers.SVN not in claims:
             return None
         svn = claims[headers.SVN]
-        if type(svn) is not int or svn not in _INT64:
+        if type(svn) is not int or svn not in headers.INT64:
             got = "big.Int" if type(svn) is int else go_type(svn)
             raise EnvelopeError(
                 "SVN present in CWT claims, but failed to convert it to int64: "
@@ -94,7 +94,7 @@ def chain_of(message: cose.Sign1) -> tuple[Certificate, ...]:
     return tuple(map(Certificate, encoded))
 
 
-def issuer_and_feed(protected: headers.Header) -> tuple[str, str]:
+def issuer_and_feed(protected: Mapping[Any, Any]) -> tuple[str, str]:
     """Return who signed and what for, from the claims or, without any, from the old labels.
 
     Raises:

@@ -21,7 +21,7 @@ NAMES: Final[dict[Any, str]] = {
 }  # fmt: skip
 _COUNTERSIGNATURES: Final = {7: "counter signature", 11: "countersignature version 2"}
 _COUNTERSIGNATURES0: Final = {9: "countersignature0", 12: "countersignature0 version 2"}
-_INT64: Final = range(-(1 << 63), 1 << 63)
+INT64: Final = range(-(1 << 63), 1 << 63)
 
 Header = dict[Any, Any]
 
@@ -109,7 +109,7 @@ def kid_text(kid: bytes) -> str:
 
 
 def _is_label(label: Any) -> bool:
-    return isinstance(label, str) or (type(label) is int and label in _INT64)
+    return isinstance(label, str) or (type(label) is int and label in INT64)
 
 
 def _require_critical(header: Header, value: Any, protected: bool) -> None:

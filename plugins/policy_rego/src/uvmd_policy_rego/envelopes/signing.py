@@ -79,6 +79,8 @@ def sign(
         raise EnvelopeError(f"unknown algorithm {name}; there are {', '.join(cose.NUMBERS)}")
     if old_style and svn is not None:
         raise EnvelopeError("an envelope of the old style has no place for an SVN: define svn in the text")
+    if svn is not None and svn not in headers.INT64:
+        raise EnvelopeError("the SVN does not fit into 64 bits")
     if not issuer or not feed:
         raise EnvelopeError("an issuer and a feed are needed")
     if not chain:
