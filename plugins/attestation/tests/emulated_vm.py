@@ -24,7 +24,10 @@ NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("ura
 
 
 class Hardware:
-    """Devices by name, and the module behind configfs-tsm; ``configfs=False``: an older kernel."""
+    """Devices by name, and the module behind configfs-tsm.
+
+    ``configfs=False``: an older kernel. ``late``: a daemon starts before the drivers (``show``).
+    """
 
     def __init__(
         self,
@@ -33,8 +36,10 @@ class Hardware:
         module: Module | None = None,
         *,
         configfs: bool = True,
+        late: bool = False,
     ) -> None:
         self.where = where
+        self.late = late
         config, self.reports = config_tree(module)
         self.devices = devices or {}
         tree = Folder({"dev": Folder({name: _file(device) for name, device in self.devices.items()})})
@@ -56,7 +61,7 @@ class Hardware:
     def program(self, folder: Path, daemon: list[str]) -> list[str]:
         """The command line that runs a daemon with this hardware."""
         own = ["unshare", "--mount", "--propagation", "private", sys.executable, __file__]
-        return [*own, str(folder), str(self.where), ",".join(self.devices), *daemon]
+        return [*own, str(folder), str(self.where), "" if self.late else ",".join(self.devices), *daemon]
 
 
 def _file(device: SnpDevice | TdxDevice) -> File:
@@ -65,6 +70,13 @@ def _file(device: SnpDevice | TdxDevice) -> File:
 
 def _mount(*words: str) -> None:
     subprocess.run(["mount", *words], check=True)
+
+
+def show(pid: int, hardware: Path, name: str) -> None:
+    """A driver is loaded: its device appears in the VM that this process is in."""
+    script = 'touch "$2" && mount --bind "$1" "$2"'
+    there = ["nsenter", "--target", str(pid), "--mount", "sh", "-ec", script, "-"]
+    subprocess.run([*there, str(hardware / "dev" / name), f"/dev/{name}"], check=True)
 
 
 def become_the_vm(folder: Path, hardware: Path, devices: list[str]) -> None:

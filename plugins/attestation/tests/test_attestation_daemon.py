@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from emulated_drivers import Module, SnpDevice, TdxDevice
 from emulated_processors import Amd, Intel
-from emulated_vm import Hardware
+from emulated_vm import Hardware, show
 
 from support import machine
 from support.daemon import Daemon
@@ -48,10 +48,11 @@ def confidential_vm(
     module: Module | None = None,
     *,
     script: dict[str, object] | None = None,
+    late: bool = False,
     **options: str,
 ) -> Iterator[tuple[Daemon, Connection]]:
     """A daemon in a VM with these devices; its flags wish for an open door."""
-    hardware = Hardware(folder / "hardware", devices, module)
+    hardware = Hardware(folder / "hardware", devices, module, late=late)
     daemon = Daemon(options={"vm-stance": "allow", "vm-sequential": "auto", **options})
     flags = [f"--{key}={value}" for key, value in daemon.options.items()]
     python = str(machine.BIN / "python")
@@ -117,6 +118,14 @@ def test_the_empty_policy_needs_a_vm_that_was_launched_for_it(tmp_path: Path) ->
     with confidential_vm(tmp_path, sev(OF_NOTHING)) as (_, bridge):
         assert_refused(bridge, "doesn't match", POLICY)
         set_policy(bridge, "")
+        assert is_open(bridge)
+
+
+def test_a_driver_that_is_loaded_after_the_start_is_seen_when_a_policy_comes(tmp_path: Path) -> None:
+    with confidential_vm(tmp_path, sev(DIGEST), late=True, **{"vm-stance": "deny"}) as (daemon, bridge):
+        show(daemon.monitor_pid, tmp_path / "hardware", "sev-guest")
+        assert_refused(bridge, "doesn't match", "")
+        set_policy(bridge)
         assert is_open(bridge)
 
 

@@ -185,6 +185,17 @@ def test_the_empty_policy_is_accepted_where_the_vm_was_launched_for_it() -> None
     assert gate.ask("create_container", {}).allowed
 
 
+def test_hardware_whose_driver_comes_after_the_start_counts_when_a_policy_comes() -> None:
+    seen: list[str] = []
+    gate = Gate("deny", find_hardware=lambda: frozenset(seen), host_data={"sev": lambda: bytes(32)})
+    seen.append("sev")
+    with pytest.raises(Refused, match="doesn't match"):
+        gate.set_policy(PolicySettings())
+    seen.clear()
+    with pytest.raises(Refused, match="doesn't match"):
+        gate.set_policy(PolicySettings())
+
+
 def test_every_kind_of_hardware_that_is_there_must_agree() -> None:
     gate = Gate(hardware=["sev", "tdx"], host_data={"sev": lambda: EMPTY_DIGEST, "tdx": lambda: bytes(48)})
     with pytest.raises(Refused, match="doesn't match"):

@@ -62,6 +62,7 @@ class Daemon:
         self.gate = Gate(
             config.vm.stance,
             hardware=hardware,
+            find_hardware=find_hardware,
             enforcers=self.plugins.factories("enforcers"),
             selectable=config.policy.enforcers,
             host_data=self.plugins.factories("host_data_sources"),

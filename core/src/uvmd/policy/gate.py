@@ -40,6 +40,8 @@ class Gate:
     Args:
         stance: the operator's wish for the time before a policy: ``allow`` or ``deny``.
         hardware: kinds of confidential hardware found (``policy/hardware.py``).
+        find_hardware: looks again when a policy comes. Its driver may be a module that the
+            kernel loads after our start, and a policy must not be faster than that.
         enforcers: factories of the plugins' enforcers by name.
         selectable: names that a host may select (``[policy] enforcers``).
         host_data: readers of the launch data, by kind of hardware.
@@ -52,6 +54,7 @@ class Gate:
         stance: str = stances.ALLOW,
         *,
         hardware: Iterable[str] = (),
+        find_hardware: Callable[[], frozenset[str]] = frozenset,
         enforcers: Mapping[str, Factory] | None = None,
         selectable: Iterable[str] = (stances.OPEN_DOOR, selection.REGO),
         host_data: Mapping[str, HostData] | None = None,
@@ -59,6 +62,7 @@ class Gate:
         save: Callable[[Mapping[str, Any]], None] = lambda state: None,
     ) -> None:
         self._hardware = frozenset(hardware)
+        self._find_hardware = find_hardware
         self._factories = dict(enforcers or {})
         self._selectable = frozenset(selectable)
         self._host_data = dict(host_data or {})
@@ -214,6 +218,8 @@ class Gate:
         """
         self._require_settable()
         policy = selection.decode_base64(settings.policy, "base64 security policy")
+        # What was there once counts for ever: a device that is gone is no way around it.
+        self._hardware |= self._find_hardware()
         selection.check_host_data(policy, self._hardware, self._host_data)
         factory = selection.select(settings, self._factories, self._selectable)
         return selection.build(factory, settings)
