@@ -13,6 +13,7 @@ from uvmd_policy_rego.tools.description import WINDOWS_POINTS, Description, desc
 from uvmd_policy_rego.tools.findings import Finding, Findings
 from uvmd_policy_rego.tools.generate import LIMITS, measure
 from uvmd_policy_rego.tools.reading import Document, NotRego, read_document
+from uvmd_policy_rego.tools.visible import hidden
 from uvmd_policy_rego.tools.writing import API_VERSION, FLAGS, FRAMEWORK_VERSION, LISTS, POINTS
 from uvmd_policy_rego.values import compare_versions, parse_version
 
@@ -105,6 +106,7 @@ def _check_document(document: Document, found: Findings) -> None:
         if size >= limit.bytes:
             text = f"{size} bytes encoded are more than {limit.what} takes: {limit.bytes} ({limit.source})"
             found.add("warning", "size", 0, "", text)
+    _check_hidden(document, found)
     for name, statements in document.by_name.items():
         literals = [one for one in statements if one.kind in ("literal", "alias")]
         if len(literals) > 1:
@@ -112,6 +114,14 @@ def _check_document(document: Document, found: Findings) -> None:
             for one in others:
                 text = f"is declared on line {first.line} already; if they differ, every question is an error"
                 found.add("error", "duplicate-name", one.line, name, text)
+
+
+def _check_hidden(document: Document, found: Findings) -> None:
+    for number, line in enumerate(document.text.split("\n"), 1):
+        names = hidden(line.replace("\t", " ").rstrip("\r"))
+        if names:
+            text = f"holds characters that cannot be seen: {names}; what is read may not be what is there"
+            found.add("warning", "hidden-character", 0 if document.legacy else number, "", text)
 
 
 def _check_versions(description: Description, found: Findings) -> None:

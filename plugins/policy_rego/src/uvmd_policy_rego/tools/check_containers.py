@@ -10,6 +10,7 @@ from uvmd_policy_rego import defaults
 from uvmd_policy_rego.tools.check_fields import check_env_rule, check_pattern, unknown_fields
 from uvmd_policy_rego.tools.description import Description, Item
 from uvmd_policy_rego.tools.findings import Findings, duplicates
+from uvmd_policy_rego.tools.literals import Parameter
 from uvmd_policy_rego.tools.pattern_words import compiles, matches
 from uvmd_policy_rego.tools.words import command
 from uvmd_policy_rego.values import canonical, compare_versions
@@ -139,7 +140,7 @@ class _Container:
         kinds = {"command": list, "env_rules": list, "layers": list, "mounts": list, "exec_processes": list}
         for name, kind in kinds.items():
             if name in self._one and not isinstance(self._one[name], kind):
-                if isinstance(self._one[name], str) and self._one[name].startswith("‹"):
+                if isinstance(self._one[name], Parameter):
                     continue
                 self._add("error", "wrong-type", name, "is no list: the container can never run")
         return not missing
@@ -147,7 +148,7 @@ class _Container:
     def _check_layers(self) -> None:
         for number, layer in enumerate(self._list("layers")):
             if not isinstance(layer, str) or not re.fullmatch(r"[0-9a-f]{64}", layer):
-                if isinstance(layer, str) and layer.startswith("‹"):
+                if isinstance(layer, Parameter):
                     continue
                 text = f"{layer!r} is no root hash of 64 small hexadecimal digits: no device ever has it"
                 self._add("error", "never", f"layers[{number}]", text, number)
@@ -156,11 +157,12 @@ class _Container:
 
     def _check_texts(self) -> None:
         listed = self._list("command")
-        if not listed or not all(isinstance(one, str) for one in listed):
+        given = isinstance(self._one["command"], Parameter)
+        if not given and (not listed or not all(isinstance(one, str) for one in listed)):
             self._add("error", "never", "command", "is no list of texts, or empty: no request fits")
         directory = self._one["working_dir"]
         if not isinstance(directory, str) or not directory.startswith("/"):
-            if not str(directory).startswith("‹"):
+            if not isinstance(directory, Parameter):
                 text = f"{directory!r} is no absolute path: no request fits"
                 self._add("error", "never", "working_dir", text)
         profile = self._one.get("seccomp_profile_sha256", "")
@@ -278,7 +280,8 @@ class _Container:
     def _check_exec(self, number: int, process: Any) -> None:
         part = f"exec_processes[{number}]"
         if not isinstance(process, dict) or not isinstance(process.get("command"), list):
-            if not str(process).count("‹"):
+            command_of = process.get("command") if isinstance(process, dict) else process
+            if not isinstance(command_of, Parameter):
                 self._add("error", "never", part, "has no command: it matches nothing", number)
             return
         known = ("command", "signals", "allow_stdio_access")
@@ -290,12 +293,14 @@ class _Container:
         self._check_signals(part, process.get("signals"), number)
 
     def _check_signals(self, part: str, signals: Any, number: int | None = None) -> None:
+        if isinstance(signals, Parameter):
+            return
         if not isinstance(signals, list):
             self._add("error", "never", part, "signals is no list: none can be sent", number)
             return
         for one in signals:
             if isinstance(one, bool) or not isinstance(one, int) or not 0 < one <= 64:
-                if not str(one).startswith("‹"):
+                if not isinstance(one, Parameter):
                     self._add("error", "never", part, f"{one!r} is no number of a signal", number)
 
 
@@ -311,7 +316,8 @@ def check_processes(description: Description, found: Findings) -> None:
         found.add("warning", "external-process", line, where, f"`{command(one.get('command'))}` {text}")
         for number, rule in enumerate(one.get("env_rules") or ()):
             check_env_rule(rule, line, f"{where}.env_rules[{number}]", found)
-        if not str(one.get("working_dir", "/")).startswith(("/", "‹")):
+        directory = one.get("working_dir", "/")
+        if not isinstance(directory, Parameter) and not str(directory).startswith("/"):
             found.add("error", "never", line, where, "working_dir is no absolute path: no request fits")
     values = [item.value or {} for item in description.items("external_processes")]
     _ambiguous(values, found)

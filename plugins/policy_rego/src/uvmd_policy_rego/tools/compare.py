@@ -13,6 +13,7 @@ from uvmd_policy_rego.tools.check import SWITCHES
 from uvmd_policy_rego.tools.compare_containers import compare_containers
 from uvmd_policy_rego.tools.description import Description, Item, Point, describe
 from uvmd_policy_rego.tools.reading import Document
+from uvmd_policy_rego.tools.visible import visible
 from uvmd_policy_rego.tools.writing import FLAGS, LISTS
 from uvmd_policy_rego.values import canonical, compare_versions, to_number
 
@@ -229,7 +230,7 @@ def as_text(found: Comparison) -> str:
             lines += [title, *(f"  {one.where + ': ' if one.where else ''}{one.text}" for one in listed), ""]
     if found.untold:
         lines += ["WHAT CANNOT BE TOLD", *(f"  {one}" for one in found.untold), ""]
-    return "\n".join(lines).rstrip() or "Both allow the same."
+    return "\n".join(map(visible, lines)).rstrip() or "Both allow the same."
 
 
 def as_json(found: Comparison) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from uvmd_policy_rego.tools.description import Description, Item, Point, describ
 from uvmd_policy_rego.tools.findings import Finding
 from uvmd_policy_rego.tools.generate import Measured, measure
 from uvmd_policy_rego.tools.reading import Document
+from uvmd_policy_rego.tools.visible import visible
 
 #: What each switch is about, and what holds when it is off.
 _SWITCH_WORDS: Final = {
@@ -361,7 +362,7 @@ def as_text(found: Explanation) -> str:
         lines += [chapter.title.upper(), f"  {chapter.intro}", ""]
         for card in chapter.cards:
             lines += [*_card_text(card), ""]
-    return "\n".join(lines).rstrip()
+    return "\n".join(map(visible, lines)).rstrip()
 
 
 def _versions(description: Description) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from uvmd_policy_rego.tools.visible import visible
+
 LEVELS: Final = ("error", "warning", "note")
 
 
@@ -39,7 +41,7 @@ class Finding:
         place = f"{path}:{self.line}" if self.line else path
         where = f"{self.where}: " if self.where else ""
         example = f" (for one, {self.example!r})" if self.example else ""
-        return f"{place}: {self.level}: {where}{self.text}{example} [{self.code}]"
+        return visible(f"{place}: {self.level}: {where}{self.text}{example} [{self.code}]")
 
 
 class Findings:

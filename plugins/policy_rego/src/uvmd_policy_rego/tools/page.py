@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from html import escape
+from html import escape as escape_html
 from importlib.resources import files
 from typing import Final
 
 from uvmd_policy_rego.tools import words
 from uvmd_policy_rego.tools.explain import Card, Chapter, Explanation, Fact, Risk
+from uvmd_policy_rego.tools.visible import visible
 
 #: So that a browser holds the page to what it promises.
 _SECURITY: Final = "default-src 'none'; style-src 'unsafe-inline'"
@@ -41,6 +42,11 @@ def page(found: Explanation, name: str) -> str:
             "",
         ]
     )
+
+
+def escape(text: str) -> str:
+    """Return text as HTML shows it. A policy cannot hide or turn round what it says."""
+    return escape_html(visible(text))
 
 
 def _kind(found: Explanation) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from uvmd_policy_rego import defaults
+from uvmd_policy_rego.tools.literals import Parameter
 from uvmd_policy_rego.tools.pattern_words import compiles, sample
 
 _SETS: Final = ("bounding", "effective", "inheritable", "permitted", "ambient")
@@ -30,7 +31,7 @@ def command(value: Any) -> str:
     """Return a command as one would type it."""
     if not isinstance(value, list):
         return str(value)
-    return " ".join(shlex.quote(str(one)) if not str(one).startswith("‹") else str(one) for one in value)
+    return " ".join(str(one) if isinstance(one, Parameter) else shlex.quote(str(one)) for one in value)
 
 
 def text_rule(pattern: Any, strategy: Any) -> str:
