@@ -30,7 +30,7 @@ def test_a_plan_that_changes_something_asks_what_is_declared_or_is_exempt(
     type_ = entry(name, third_party, points={Verb.ADD: tuple(declared)})
     plan = Plan(tuple(Question(point) for point in asked), lambda undo, answers: None)
     fine = set(asked) <= set(declared)
-    fine = fine and (MODIFY_RESOURCE in asked if third_party else bool(asked) or exempt)
+    fine = fine and (set(asked) == {MODIFY_RESOURCE} if third_party else bool(asked) or exempt)
     try:
         check_plan(type_, Verb.ADD, plan)
     except Refused:

@@ -50,7 +50,8 @@ def check_plan(entry: Registered, verb: Verb, plan: object) -> None:
     declared = entry.type.points_of(verb)
     asked = [question.point for question in plan.questions]
     for point in asked:
-        if point not in declared:
+        # The tables take no such declaration of a third party; this is the lock behind the door.
+        if point not in declared or (entry.third_party and point != MODIFY_RESOURCE):
             raise Refused(f"{name} {verb.value}: its plan asks {point:.64}, which the type does not declare")
     if entry.third_party and MODIFY_RESOURCE not in asked:
         raise Refused(f"{name} {verb.value}: its plan does not ask {MODIFY_RESOURCE}")
