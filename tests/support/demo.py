@@ -7,6 +7,7 @@ is a command that you could type. What must be so is checked; the demo fails whe
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -19,7 +20,11 @@ from pathlib import Path
 from support import machine, rootfs
 from support.daemon import ENVIRONMENT, children, command_line, wait_until
 
-WIDTH = 78
+#: The pod, and the network namespace that is outside of it.
+POD = "demo-pod"
+NAMESPACE = "75766d64-0000-4000-8000-00000000de30"
+MAC = "02:75:76:6d:64:30"
+INSIDE, OUTSIDE = "10.98.76.2", "10.98.76.1"
 
 
 def say(text: str) -> None:
@@ -62,6 +67,22 @@ class Demo:
             )
             sys.exit(1)
         return text
+
+    def modify(self, request: str, settings: dict[str, object]) -> None:
+        """Ask for an adapter of the pod, or for its removal."""
+        file = self.folder / "adapter.json"
+        wanted = {"ResourceType": "Network", "RequestType": request, "Settings": settings}
+        file.write_text(json.dumps(wanted))
+        print(f"  {file.name}: {file.read_text()}", flush=True)
+        self.uvmctl("modify", "-f", str(file))
+
+    def shell(self, *words: str) -> str:
+        """Run a command of this machine, showing it and its output."""
+        print(f"$ {' '.join(_quoted(word) for word in words)}", flush=True)
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        if "link" not in words:
+            print("".join(f"  {line}\n" for line in done.stdout.splitlines()), end="", flush=True)
+        return done.stdout
 
     @contextlib.contextmanager
     def daemon(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -156,16 +177,45 @@ def show(demo: Demo) -> None:
 
 def show_pod(demo: Demo, root: str) -> None:
     say("6. A pod: its sandbox, a server and a client, which talk over the pod's own network.")
-    pod = ("--pod", "demo-pod")
-    demo.uvmctl("run", "-d", "--name", "demo-pod", *pod, "--hostname", "shop", root, "sleep", "600")
-    server = "while :; do nc -l -p 80 -e echo hello from the server of $(hostname); done"
-    demo.uvmctl("run", "-d", "--name", "demo-server", *pod, root, "sh", "-c", server)
-    client = "for i in $(seq 50); do nc 127.0.0.1 80 </dev/null 2>/dev/null && exit; sleep 0.1; done; exit 9"
-    text = demo.uvmctl("run", "--rm", "--name", "demo-client", *pod, root, "sh", "-c", client)
-    assert "hello from the server of shop" in text
-    demo.uvmctl("ps")
-    for name in ("demo-server", "demo-pod"):
-        demo.uvmctl("rm", "-f", name)
+    pod = ("--pod", POD)
+    with adapter(demo):
+        wishes = ("--network", NAMESPACE, "--hostname", "shop")
+        demo.uvmctl("run", "-d", "--name", POD, *pod, *wishes, root, "sleep", "600")
+        server = "while :; do nc -l -p 80 -e echo hello from the server of $(hostname); done"
+        demo.uvmctl("run", "-d", "--name", "demo-server", *pod, root, "sh", "-c", server)
+        ask = f"nc {INSIDE} 80 </dev/null 2>/dev/null"
+        client = f"for i in $(seq 50); do {ask} && exit; sleep 0.1; done; exit 9"
+        text = demo.uvmctl("run", "--rm", "--name", "demo-client", *pod, root, "sh", "-c", client)
+        assert "hello from the server of shop" in text
+        print("  From outside of the pod, at the other end of the cable:", flush=True)
+        again = ["sh", "-c", client.replace("nc ", "busybox nc ")]
+        assert "hello from the server of shop" in demo.shell("ip", "netns", "exec", POD, *again)
+        demo.uvmctl("ps")
+        for name in ("demo-server", POD):
+            demo.uvmctl("rm", "-f", name)
+    assert "uvmd-demo" not in demo.shell("ip", "-br", "link"), "the adapter is still there"
+
+
+@contextlib.contextmanager
+def adapter(demo: Demo) -> Iterator[None]:
+    """A cable between this machine and a network namespace of its own; our end is the pod's adapter."""
+    print("  Its adapter, as a host would plug one in: one end of a cable.", flush=True)
+    settings = {"NamespaceID": NAMESPACE, "ID": MAC}
+    addresses = {
+        "IPConfigs": [{"IPAddress": INSIDE, "PrefixLength": 24}],
+        "Routes": [{"DestinationPrefix": "0.0.0.0/0", "NextHop": OUTSIDE}],
+    }
+    demo.shell("ip", "netns", "add", POD)
+    try:
+        cable = ("uvmd-demo0", "address", MAC, "type", "veth", "peer", "name", "lan", "netns", POD)
+        demo.shell("ip", "link", "add", *cable)
+        demo.shell("ip", "-n", POD, "addr", "add", f"{OUTSIDE}/24", "dev", "lan")
+        demo.shell("ip", "-n", POD, "link", "set", "lan", "up")
+        demo.modify("Add", settings | addresses)
+        yield
+        demo.modify("Remove", settings)
+    finally:
+        demo.shell("ip", "netns", "del", POD)
 
 
 def leftovers() -> list[str]:
