@@ -73,11 +73,16 @@ def test_a_daemon_killed_in_the_middle_of_a_create_leaves_nothing_or_a_container
 
 @pytest.fixture
 def dying(runtime: str, tmp_path: Path) -> Iterator[tuple[Daemon, Path]]:
-    """A daemon whose runtime, while the flag file exists, is killed once it has created."""
+    """A daemon whose runtime is killed in a create while the flag file exists.
+
+    After the seconds that it says; if it says none, once the runtime has created.
+    """
     flag, program = tmp_path / "die", tmp_path / runtime
     real = machine.runtime_path(runtime)
     program.write_text(
-        f'#!/bin/sh\ncase "$*" in *" create "*) [ -e {flag} ] && {{ {real} "$@"; kill -9 $$; }} ;; esac\n'
+        f'#!/bin/sh\ncase "$*" in *" create "*) if [ -s {flag} ]; then\n'
+        f'{real} "$@" & sleep $(cat {flag}); kill -9 $! 2>/dev/null; wait $!; kill -9 $$\n'
+        f'elif [ -e {flag} ]; then {real} "$@"; kill -9 $$; fi ;; esac\n'
         f'exec {real} "$@"\n'
     )
     program.chmod(0o755)
@@ -109,6 +114,31 @@ def test_a_runtime_killed_in_the_middle_of_a_create_leaves_no_half_container(
     bridge.create(workload, spec)
     made.workloads.append(Container(bridge, workload))
     made.close()
+    assert_nothing_left(daemon, before)
+    bridge.close()
+
+
+@pytest.mark.parametrize("delay_s", [0.001, 0.004, 0.01, 0.03, 0.1])
+def test_wherever_a_runtime_is_killed_nothing_is_left_and_the_id_is_free(
+    dying: tuple[Daemon, Path], delay_s: float
+) -> None:
+    daemon, flag = dying
+    bridge = daemon.connect()
+    with pod(bridge) as warm:
+        warm.run("true")
+    before = Snapshot.take(daemon)
+    pod_id, workload = new_id(), new_id()
+    flag.write_text(str(delay_s))
+    with pytest.raises(Refused):
+        bridge.create(pod_id, sandbox_spec(pod_id))
+    assert_nothing_left(daemon, before)
+    flag.unlink()
+    with pod(bridge, pod_id=pod_id) as made:
+        flag.write_text(str(delay_s))
+        with pytest.raises(Refused):
+            bridge.create(workload, workload_spec(pod_id, "/bin/sleep", "60", sandbox_pid=made.sandbox.pid))
+        flag.unlink()
+        made.run("true")
     assert_nothing_left(daemon, before)
     bridge.close()
 
