@@ -18,7 +18,7 @@ TESTS  := $(UNIT) $(wildcard tests/fuzz tests/wire)
 # For one test, say: make unit ARGS='-k frames'
 ARGS   ?=
 
-.PHONY: help setup system demo test quick check lint unit wire fuzz bench profile coverage golden constraints clean
+.PHONY: help setup system demo test quick check lint unit wire fuzz bench profile coverage docs golden constraints clean
 
 help:
 	@echo "uvmd: the guest daemon of a utility VM. What would you like to do?"
@@ -42,6 +42,8 @@ help:
 	@echo "                   make guest-test   the tests that need a kernel and devices of their own (root)"
 	@echo "                   make guest-bench  figures from the guest, each beside the bare system's (root)"
 	@echo "                   make guest-image  build the image of a utility VM: docs/guest-image.md (root)"
+	@echo
+	@echo "  to read          make docs      the documentation as a site of plain files, in .cache/docs/site"
 	@echo
 	@echo "  maintenance      make golden    write the golden files anew; review them as code"
 	@echo "                   make constraints  pin .ci/requirements.in anew, with hashes"
@@ -118,6 +120,19 @@ guest-demo: $(READY) guest-system
 guest-bench: $(READY) guest-system
 	@PYTHONPATH=tests $(BIN)/python tests/guest/bench.py $(ARGS)
 
+# The documentation as a site of plain files; mkdocs has an environment of its own. A link that
+# leads nowhere fails it.
+DOCS := .cache/docs-venv
+docs: $(READY) $(DOCS)/ready
+	@$(BIN)/python packaging/docs-site/build.py
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict -f .cache/docs/mkdocs.yml
+
+$(DOCS)/ready: .ci/docs.txt
+	@echo "making $(DOCS) (.ci/docs.txt)"
+	@rm -rf $(DOCS); $(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r .ci/docs.txt
+	@touch $@
+
 coverage: $(READY)
 	@$(PYTEST) -q $(UNIT) --cov --cov-report=term --cov-report=html $(ARGS)
 	@echo "line by line: .cache/htmlcov/index.html"
@@ -126,13 +141,16 @@ golden: $(READY)
 	@$(PYTEST) -q tests/unit tests/wire -m golden --update-golden $(ARGS)
 	@git --no-pager diff --stat
 
-constraints: .ci/requirements.in
+constraints: .ci/requirements.in .ci/docs.in
 	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
 	$(PYTHON) -m venv "$$tools"; "$$tools/bin/pip" install --quiet pip-tools; \
 	"$$tools/bin/pip-compile" --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-	    --annotation-style=line -o .ci/constraints.txt .ci/requirements.in
-	@git --no-pager diff --stat .ci/constraints.txt
+	    --annotation-style=line -o .ci/constraints.txt .ci/requirements.in; \
+	"$$tools/bin/pip-compile" --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	    --annotation-style=line -o .ci/docs.txt .ci/docs.in
+	@git --no-pager diff --stat .ci/constraints.txt .ci/docs.txt
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
