@@ -69,6 +69,7 @@ def certificate(
     begins: datetime.datetime = LONG_AGO,
     ends: datetime.datetime = LATER,
     digest: Any = None,
+    scheme: Any = None,
 ) -> Certificate:
     """A certificate; without a maker it signs itself. ``ca`` None: without basic constraints."""
     subject = name_of(name) if isinstance(name, str) else name
@@ -85,7 +86,7 @@ def certificate(
         builder = builder.add_extension(extension, critical)
     if digest is None and not isinstance(maker.key, ed25519.Ed25519PrivateKey):
         digest = hashes.SHA256()
-    signed = builder.sign(maker.key, digest)
+    signed = builder.sign(maker.key, digest, rsa_padding=scheme)
     return Certificate(signed.public_bytes(Encoding.DER))
 
 

@@ -61,15 +61,23 @@ def test_what_is_signed_verifies_and_is_shown(files: Path) -> None:
     assert list(files.glob("*.unfinished")) == []
 
 
-@pytest.mark.parametrize("style", [(), ("--old-style",), ("--algorithm", "ES384"), ("--base64",)])
+@pytest.mark.parametrize("style", [(), ("--old-style",), ("--algorithm", "ES384"), ("--format", "base64")])
 def test_every_style_verifies(files: Path, style: tuple[str, ...]) -> None:
     assert saw(sign(files, *style, "--json"))["issuer"] == signer().did
     seen = saw(run("fragment", "verify", files / "extra.cose", "--json"))
     assert seen["svn"] is None
     data = (files / "extra.cose").read_bytes()
-    if "--base64" in style:
+    if "base64" in style:
         data = base64.b64decode(data)
     assert open_envelope(data).feed == FEED
+
+
+def test_a_request_for_uvmctl_modify_is_written(files: Path) -> None:
+    sign(files, "--format", "request", output="extra.json")
+    request = json.loads((files / "extra.json").read_text())
+    assert request["ResourceType"] == "SecurityPolicyFragment"
+    assert request["Settings"]["MediaType"] == "application/cose-x509+rego"
+    assert open_envelope(base64.b64decode(request["Settings"]["Fragment"])).feed == FEED
 
 
 def test_an_envelope_goes_to_and_comes_from_pipes(files: Path) -> None:

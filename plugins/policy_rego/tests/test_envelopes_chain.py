@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.x509.name import _ASN1Type
 from signers import (
     BETWEEN,
@@ -139,6 +140,22 @@ def test_other_kinds_of_keys_sign_certificates_too() -> None:
         anchor = certificate(ROOT, key_of("other root", kind), ca=True)
         middle = certificate(BETWEEN, key_of("between"), Maker(ROOT, key_of("other root", kind)), ca=True)
         assert names([leaf(), middle, anchor])
+
+
+def test_pss_signatures_have_the_usual_salt() -> None:
+    key = key_of("rsa root", "RSA1024")
+    anchor = certificate(ROOT, key, ca=True)
+    for salt, hash_of_mask, allowed in (
+        (32, hashes.SHA256(), True),
+        (20, hashes.SHA256(), False),
+        (32, hashes.SHA384(), False),
+    ):
+        scheme = padding.PSS(padding.MGF1(hash_of_mask), salt)
+        middle = certificate(BETWEEN, key_of("between"), Maker(ROOT, key), ca=True, scheme=scheme)
+        if allowed:
+            assert names([leaf(), middle, anchor])
+        else:
+            refused([leaf(), middle, anchor], "the signature of 'Between' is of an unsupported kind")
 
 
 def test_what_is_critical_and_unknown_is_refused_anywhere() -> None:

@@ -42,25 +42,49 @@ def fragment() -> None:
 @click.option("--content-type", default=_KINDS["fragment"], show_default=True, help="Of the payload.")
 @click.option("--old-style", is_flag=True, help="Issuer and feed as in old envelopes; svn is in the text.")
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, allow_dash=True))
-@click.option("--base64", "as_base64", is_flag=True, help="Write base64, as hosts send it.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["cose", "base64", "request"]),
+    default="cose",
+    show_default=True,
+    help="The bytes, their base64 as hosts send it, or the request that `uvmctl modify -f` takes.",
+)
 @AS_JSON
-def sign_verb(payload: str, output: str, as_base64: bool, as_json: bool, **options: Any) -> None:
+def sign_verb(payload: str, output: str, form: str, as_json: bool, **options: Any) -> None:
     """Sign PAYLOAD, a fragment's text, and write the envelope.
 
     \b
       uvmctl policy fragment sign extra.rego --key key.pem --chain chain.pem \\
           --feed example.com/extra --svn 1 -o extra.cose
 
+    To try it in a running VM, write it with --format request:
+
+    \b
+      uvmctl modify -f extra.json
+
     What was written has been opened again, and the issuer resolved against the chain.
     """
     with refusing(as_json):
         envelope, did = _signed(read(payload), **options)
-        data = base64.b64encode(envelope) + b"\n" if as_base64 else envelope
+        data = _formed(envelope, form, options["content_type"])
         _write(output, data)
     if output == "-":
         return
     found = {"output": output, "bytes": len(data), "issuer": did, "feed": options["feed"]}
     show(found, as_json, iter((f"wrote {output}, {len(data)} bytes", f"issuer  {did}")))
+
+
+def _formed(envelope: bytes, form: str, content_type: str) -> bytes:
+    if form == "cose":
+        return envelope
+    text = base64.b64encode(envelope).decode()
+    if form == "base64":
+        return f"{text}\n".encode()
+    media_type = content_type if content_type in _KINDS.values() else _KINDS["fragment"]
+    settings = {"Fragment": text, "MediaType": media_type}
+    request = {"RequestType": "Add", "ResourceType": "SecurityPolicyFragment", "Settings": settings}
+    return json.dumps(request).encode() + b"\n"
 
 
 def _signed(

@@ -57,10 +57,14 @@ class Certificate:
             self.not_before = self.parsed.not_valid_before_utc
             self.not_after = self.parsed.not_valid_after_utc
             self.attributes = list(self.parsed.subject)
+            # Parsed when it is looked at: now, so that it cannot fail later.
+            self.issuer_text = self.parsed.issuer.rfc4514_string()
         except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension) as error:
             raise ChainError(f"x509: {error}") from None
         except x509.UnsupportedGeneralNameType as error:
             raise ChainError(f"x509: a name of an unsupported type: {error}") from None
+        if self.parsed.serial_number < 0:
+            raise ChainError("x509: negative serial number")
         names = der.names_of(self.parsed.tbs_certificate_bytes)
         self.issuer, self.subject, self.key_bytes = names
 
@@ -162,8 +166,11 @@ def _require_signature(child: Certificate, issuer: Certificate) -> None:
 
 
 def _ordinary_pss(certificate: Certificate) -> bool:
-    parameters = certificate.parsed.signature_algorithm_parameters
-    digest = certificate.parsed.signature_hash_algorithm
+    try:
+        parameters = certificate.parsed.signature_algorithm_parameters
+        digest = certificate.parsed.signature_hash_algorithm
+    except (ValueError, UnsupportedAlgorithm):
+        return False
     if not isinstance(parameters, padding.PSS) or digest is None:
         return False
     return parameters._salt_length == digest.digest_size and parameters.mgf._algorithm.name == digest.name

@@ -160,7 +160,7 @@ def _certificate(one: Certificate | str) -> dict[str, Any]:
     constraints = one.extension(ExtensionOID.BASIC_CONSTRAINTS)
     return {
         "subject": one.parsed.subject.rfc4514_string(),
-        "issuer": one.parsed.issuer.rfc4514_string(),
+        "issuer": one.issuer_text,
         "from": one.not_before.isoformat(),
         "until": one.not_after.isoformat(),
         "ca": bool(constraints is not None and constraints.ca),
