@@ -49,10 +49,12 @@ _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
 
 # linux/prctl.h, linux/seccomp.h
+_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SECCOMP_MODE_FILTER: Final = 2
+_SIGKILL: Final = 9
 
 # fcntl.h
 AT_FDCWD: Final = -100
@@ -199,6 +201,13 @@ def power_off() -> None:
         None,
     )
     _raise("reboot")
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG)."""
+    arguments = map(ctypes.c_ulong, (_SIGKILL, 0, 0, 0))
+    if _libc.prctl(ctypes.c_int(_PR_SET_PDEATHSIG), *arguments) != 0:
+        _raise("prctl")
 
 
 def confine(program: bytes) -> None:

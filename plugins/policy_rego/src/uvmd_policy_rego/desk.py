@@ -20,6 +20,8 @@ from uvmd_policy_rego.legacy import LegacyError, policy_text
 from uvmd_policy_rego.results import capabilities_of, env_of, stdio_of
 from uvmd_policy_rego.session import Answer, Refusal, Session
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class Desk:
     """See the module. Used by one thread alone."""
@@ -48,7 +50,7 @@ class Desk:
         else:
             answer = self._operations[op](json.loads(body))
         # Half of a surrogate pair has no UTF-8; escaped it does no harm.
-        return json.dumps(answer, separators=(",", ":")).encode()
+        return _encode(answer).encode()
 
     def close(self) -> None:
         """Let the policy go."""

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from uvmd_policy_rego import defaults, modules
+from uvmd_policy_rego import defaults, modules, predicates
 from uvmd_policy_rego.engine import Engine, EngineError, Function, Patterns
 from uvmd_policy_rego.index import LayerIndex
 from uvmd_policy_rego.kept import Change, sha256
 from uvmd_policy_rego.literals import split
 from uvmd_policy_rego.patterns import anchor, translate
 from uvmd_policy_rego.store import MetadataError, Operation, Store, parse_operations
-from uvmd_policy_rego.values import canonical, compare_versions, parse_version, plain, to_number
+from uvmd_policy_rego.values import canonical, compare_versions, parse_version, to_number
 
 
 class Documents:
@@ -68,7 +68,7 @@ class Documents:
         """
         if self._indexed_late():
             self._refresh()
-        return [plain(value) for value in self._engine.find(path)]
+        return self._engine.find(path)
 
     def find_result(self, path: str) -> dict[str, Any]:
         """Return the object that a rule yields, empty if undefined, its metadata applied.
@@ -200,7 +200,7 @@ class Documents:
         self._engine.set_input("{}") if self._indexed is None else None
         hashes = self._engine.find("data.framework.layer_hashes")
         containers = self._engine.find("data.framework.candidate_containers")
-        self._index.refresh(hashes[0] if hashes else (), plain(containers[0]) if containers else ())
+        self._index.refresh(hashes[0] if hashes else (), containers[0] if containers else ())
         self._indexed = version
         # Whether a candidate is one decides how it is kept.
         self.store.touch("matches")
@@ -223,13 +223,25 @@ class Documents:
         translated = None if whole is None else translate(whole)
         return [translated] if translated is not None and self._patterns.compiles(translated) else []
 
+    def _mount_sources(self, own: list[Any], also: list[str], mounts: Any) -> list[list[str]]:
+        """Say what mounts may come from: by a container's constraints and, named, those of all."""
+        constraints = list(own)
+        if "default" in also:
+            constraints += self.default_mounts
+        if "privileged" in also:
+            constraints += self._privileged_mounts
+        return predicates.mount_sources(constraints, mounts)
+
     def _functions(self) -> dict[str, Function]:
         """What our Rego asks Python for. A list of one value stands for defined."""
         return {
             "uvmd.metadata": (1, self.store.document),
             "uvmd.entry": (2, self.store.entry),
             "uvmd.keys": (1, self.store.keys),
-            "uvmd.default_mounts": (1, lambda _: self.default_mounts),
+            "uvmd.env_rules": (2, lambda rules, envs: predicates.env_rules(rules, envs, self._anchored)),
+            "uvmd.mount_sources": (3, self._mount_sources),
+            "uvmd.same_names": (2, predicates.same_names),
+            "uvmd.same_capabilities": (2, predicates.same_capabilities),
             "uvmd.hash_known": (1, self._index.hash_known),
             "uvmd.containers_with_layers": (1, self._index.containers_with_layers),
             "uvmd.compare": (2, lambda a, b: _optional(compare_versions(a, b))),

@@ -85,16 +85,17 @@ class Engine:
             EngineError: the evaluation was ended by an error.
         """
         try:
-            # Five times as fast as a query, which is parsed each time; but it tells neither
-            # null nor "no such rule" from undefined.
+            # Five times as fast as a query, which is parsed each time. As JSON: the binding's
+            # own values do not have sets of objects, and numbers of 64 bits at most.
             if path not in self._no_rules:
-                value = self._engine.eval_rule(path)
-                if value is not None:
-                    return [value]
+                text = self._engine.eval_rule_as_json(path)
+                if text != _UNDEFINED:
+                    return [json.loads(text)]
         except RuntimeError as error:
             if not str(error).startswith("not a valid rule path"):
                 raise _engine_error(error) from None
             self._no_rules.add(path)
+        # A panic of native code is a BaseException; it is an error of this query as well.
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
@@ -103,14 +104,16 @@ class Engine:
 
     def _query(self, path: str) -> list[Any]:
         try:
-            found = self._engine.eval_query(path)["result"]
-        # A panic of native code is a BaseException; it is an error of this query as well.
+            found = json.loads(self._engine.eval_query_as_json(path)).get("result")
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
             raise _engine_error(error) from None
         return [found[0]["expressions"][0]["value"]] if found else []
 
+
+#: How a rule says it, and a rule whose value is this very text; a query tells them apart.
+_UNDEFINED = '"<undefined>"'
 
 #: A line of 65,536 columns makes the engine panic; some tools write a policy's lists in one.
 _LONGEST_LINE = 32768

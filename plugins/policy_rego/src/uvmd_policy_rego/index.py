@@ -17,6 +17,7 @@ class LayerIndex:
         self._containers: dict[tuple[str, ...], list[Any]] = {}
         self._candidates: list[Any] = []
         self._ids: dict[str, str] = {}
+        self._by_id: dict[str, Any] = {}
         self._numbered: set[tuple[str, ...]] = set()
 
     def refresh(self, hashes: Iterable[Any], containers: Iterable[Any]) -> None:
@@ -24,7 +25,7 @@ class LayerIndex:
         self._hashes = frozenset(one for one in hashes if isinstance(one, str))
         by_layers: dict[tuple[str, ...], list[Any]] = {}
         self._candidates = list(containers)
-        self._ids, self._numbered = {}, set()
+        self._ids, self._by_id, self._numbered = {}, {}, set()
         for container in self._candidates:
             layers = _layers_of(container)
             if layers is not None:
@@ -42,7 +43,8 @@ class LayerIndex:
             if layers is not None and layers not in self._numbered:
                 # Only of those that come up: of all of a large policy it takes long.
                 self._numbered.add(layers)
-                self._ids |= {text: _id_of(text) for text in map(canonical, self._containers.get(layers, ()))}
+                for candidate in self._containers.get(layers, ()):
+                    self._number(candidate)
             id = self._ids.get(canonical(container))
             if id is None:
                 return None
@@ -55,8 +57,15 @@ class LayerIndex:
         Raises:
             KeyError: for one there is none.
         """
-        known = {_id_of(canonical(one)): one for one in self._candidates} if ids else {}
-        return [known[id] for id in ids]
+        if not self._by_id.keys() >= set(ids):
+            for candidate in self._candidates:
+                self._number(candidate)
+        return [self._by_id[id] for id in ids]
+
+    def _number(self, candidate: Any) -> None:
+        text = canonical(candidate)
+        id = self._ids.setdefault(text, _id_of(text))
+        self._by_id.setdefault(id, candidate)
 
     def hash_known(self, hash: object) -> bool:
         """Say whether some container has such a layer."""

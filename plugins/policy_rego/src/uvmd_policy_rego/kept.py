@@ -125,6 +125,8 @@ def from_json(kept: Mapping[str, Any]) -> Kept:
     """
     made = Kept()
     for name, (kind, entries) in kept.items():
+        if not isinstance(kind, str) or not isinstance(entries, dict):
+            raise TypeError("not what was kept")
         made.apply([(name, kind, None, None)])
         made.apply((name, kind, key, text) for key, text in entries.items())
     return made

@@ -67,28 +67,13 @@ def to_number(value: object) -> int | float | None:
     return None if number in (float("inf"), float("-inf")) else number
 
 
-def plain(value: Any) -> Any:
-    """Return a value of the engine as JSON has it: sets become sorted lists."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted((plain(item) for item in value), key=_order)
-    return value
-
-
-def _order(value: Any) -> tuple[int, Any]:
-    kinds: tuple[type, ...] = (type(None), bool, int, str)
-    for rank, kind in enumerate(kinds):
-        if isinstance(value, kind):
-            return rank, (0 if value is None else value)
-    return (2, value) if isinstance(value, float) else (4, canonical(value))
-
-
 def canonical(value: Any) -> str:
     """Return the JSON text by which values are the same or not."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL(value)
+
+
+# Made once: json.dumps makes an encoder a call.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def go_json(value: Any) -> str:

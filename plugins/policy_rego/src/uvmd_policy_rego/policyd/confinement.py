@@ -10,7 +10,7 @@ import base64
 import json
 
 from uvmd.linux.seccomp import allow_only
-from uvmd.linux.syscalls import confine
+from uvmd.linux.syscalls import confine, end_with_parent
 from uvmd_policy_rego import modules, protocol
 from uvmd_policy_rego.desk import Desk
 
@@ -31,6 +31,8 @@ def install() -> None:
     Raises:
         OSError: the kernel has none, or not for this architecture: then there is no policyd.
     """
+    # The monitor ends us when it ends; this is for one that is killed.
+    end_with_parent()
     confine(allow_only(ALLOWED))
 
 

@@ -9,6 +9,11 @@ each(values) := values if is_set(values)
 
 each(values) := values if is_object(values)
 
+# The same as an array.
+listed(values) := values if is_array(values)
+
+listed(values) := [value | some value in each(values)] if not is_array(values)
+
 # Textual on purpose: alternatives are not grouped and an escaped dollar counts as an
 # end, because policies were written and reviewed under these rules.
 anchor_pattern(pattern) := uvmd.anchor(pattern)[0]
@@ -97,59 +102,44 @@ env_required_rule_ok(rule, env_list) if {
 	env_rule_ok(rule, env)
 }
 
-# Which of the entries match some rule: all rules at once, texts before patterns,
-# because lists of both are long and most rules are plain texts.
-known_envs(rules, env_list) := (exact | matched) | split if {
-	asked := {env | some env in each(env_list); is_string(env)}
-	exact := asked & (whole_texts(rules) | split_texts(rules))
-	patterns := whole_patterns(rules)
-	matched := {env |
-		some env in asked - exact
-		some pattern in patterns
-		regex.match(pattern, env)
-	}
-	remaining := split_patterns(rules)
-	split := {env |
-		some env in (asked - exact) - matched
-		some rule in remaining
-		env_rule_ok(rule, env)
-	}
+# Rules and variables, sorted out by what patterns have still to be tried on.
+sorted_out(rules, env_list) := uvmd.env_rules(listed(rules), env_list)
+
+# Which of the entries match some rule.
+known_envs(rules, env_list) := found.exact | {env |
+	some env in found.left
+	env_matched(found, env)
+} if {
+	found := sorted_out(rules, env_list)
 }
 
-whole_texts(rules) := {rule.pattern | some rule in each(rules); rule.strategy == "string"}
-
-whole_patterns(rules) := [pattern |
-	some rule in each(rules)
-	rule.strategy == "re2"
-	pattern := uvmd.anchored(rule.pattern)[0]
-]
-
-# A name ends at the first equals sign, so one that holds a sign is nobody's.
-split_texts(rules) := {concat("=", [rule.name, rule.value]) |
-	some rule in each(rules)
-	rule.name_strategy == "string"
-	rule.value_strategy == "string"
-	is_string(rule.name)
-	is_string(rule.value)
-	not contains(rule.name, "=")
+env_matched(found, env) if {
+	is_string(env)
+	some pattern in found.patterns
+	regex.match(pattern, env)
 }
 
-split_patterns(rules) := [rule |
-	some rule in each(rules)
-	"re2" in [rule.name_strategy, rule.value_strategy]
-]
+env_matched(found, env) if {
+	is_string(env)
+	some rule in found.split
+	env_rule_ok(rule, env)
+}
 
-required_envs_ok(rules, env_list) if {
-	required := [rule | some rule in each(rules); rule.required]
-	every rule in required {
+required_envs_ok(rules, env_list) if required_found(sorted_out(rules, env_list), env_list)
+
+required_found(found, env_list) if {
+	every rule in found.required {
 		env_required_rule_ok(rule, env_list)
 	}
 }
 
 envList_ok(rules, env_list) if {
 	is_list(env_list)
-	required_envs_ok(rules, env_list)
-	count(known_envs(rules, env_list)) == count({env | some env in env_list})
+	found := sorted_out(rules, env_list)
+	required_found(found, env_list)
+	every env in found.left {
+		env_matched(found, env)
+	}
 }
 
 valid_envs_subset(rules) := known_envs(rules, input.envList)
@@ -204,17 +194,7 @@ get_capabilities(container, _) := default_unprivileged_capabilities if {
 
 capability_sets := ["bounding", "effective", "inheritable", "permitted", "ambient"]
 
-same_names(allowed, asked) if {
-	is_list(allowed)
-	is_list(asked)
-	count(allowed) == count(asked)
-	every name in asked {
-		name in allowed
-	}
-	every name in allowed {
-		name in asked
-	}
-}
+same_names(allowed, asked) if uvmd.same_names(allowed, asked)
 
 is_list(value) if is_array(value)
 
@@ -222,11 +202,7 @@ is_list(value) if is_set(value)
 
 capsList_ok(allowed, asked) if same_names(allowed, asked)
 
-caps_ok(allowed, asked) if {
-	every name in capability_sets {
-		capsList_ok(allowed[name], asked[name])
-	}
-}
+caps_ok(allowed, asked) if uvmd.same_capabilities(allowed, asked)
 
 filter_capsList_by_allowed(allowed, asked) := {name |
 	some name in each(asked)
@@ -288,33 +264,26 @@ mountSource_ok(constraint, source) if {
 	data.metadata.p9mounts[source] == input.containerID
 }
 
-mountConstraint_ok(constraint, mount) if {
-	mount.type == constraint.type
-	mount.destination != ""
-	mount.destination == constraint.destination
-	same_names(constraint.options, mount.options)
-	is_string(constraint.source)
-	mountSource_ok(constraint.source, mount.source)
+mountConstraint_ok(constraint, mount) if source_among(uvmd.mount_sources([constraint], [], [mount])[0], mount)
+
+# The sources of what a mount is as, by destination, type and options.
+mount_ok(mounts, allow_elevated, mount) if {
+	source_ok(uvmd.mount_sources(listed(mounts), also(allow_elevated), [mount])[0], mount)
 }
 
-mount_ok(mounts, _, mount) if {
-	some constraint in each(mounts)
-	mountConstraint_ok(constraint, mount)
+also(allow_elevated) := ["default", "privileged"] if allow_elevated
+
+also(allow_elevated) := ["default"] if not allow_elevated
+
+source_among(sources, mount) if {
+	some source in sources
+	mountSource_ok(source, mount.source)
 }
 
-mount_ok(_, _, mount) if {
-	some constraint in uvmd.default_mounts("")
-	mountConstraint_ok(constraint, mount)
-}
-
-mount_ok(_, allow_elevated, mount) if {
-	allow_elevated
-	some constraint in data.privilegedMounts
-	mountConstraint_ok(constraint, mount)
-}
+source_ok(sources, mount) if source_among(sources, mount)
 
 # The sandbox container may always write to sysfs; no workload runs in it.
-mount_ok(_, _, mount) if {
+source_ok(_, mount) if {
 	input.isSandboxContainer
 	mount.type == "sysfs"
 	mount.source == "sysfs"
@@ -323,8 +292,9 @@ mount_ok(_, _, mount) if {
 }
 
 mountList_ok(mounts, allow_elevated) if {
-	every mount in input.mounts {
-		mount_ok(mounts, allow_elevated, mount)
+	sources := uvmd.mount_sources(listed(mounts), also(allow_elevated), input.mounts)
+	every i, mount in input.mounts {
+		source_ok(sources[i], mount)
 	}
 }
 

@@ -1,0 +1,109 @@
+"""What ``predicates.rego`` leaves to Python: comparing lists with lists, which the engine does slowly.
+
+Each is the one place for its question; Rego asks it both to decide and to give reasons. No
+pattern is matched here: patterns are the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
+
+
+def same(one: Any, other: Any) -> bool:
+    """Compare as Rego does: by value, and true is not 1."""
+    if type(one) is type(other) and isinstance(one, str | bool | int | float):
+        return bool(one == other)
+    if isinstance(one, bool) or isinstance(other, bool):
+        return False
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return one == other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, set) and isinstance(other, set):
+        return len(one) == len(other) and all(any(same(a, b) for b in other) for a in one)
+    return one is None and other is None
+
+
+def same_names(allowed: Any, asked: Any) -> bool:
+    """Say whether two lists hold the same, in whatever order."""
+    if not isinstance(allowed, list | set) or not isinstance(asked, list | set):
+        return False
+    if len(allowed) != len(asked):
+        return False
+    if all(type(name) is str for name in allowed) and all(type(name) is str for name in asked):
+        return set(allowed) == set(asked)
+    return _each_in(allowed, asked) and _each_in(asked, allowed)
+
+
+def _each_in(ones: Any, others: Any) -> bool:
+    return all(any(same(one, other) for other in others) for one in ones)
+
+
+def same_capabilities(allowed: Any, asked: Any) -> bool:
+    """Say whether all five sets hold the same."""
+    if not isinstance(allowed, dict) or not isinstance(asked, dict):
+        return False
+    return all(same_names(allowed.get(name), asked.get(name)) for name in _SETS)
+
+
+def env_rules(rules: Any, envs: Any, anchored: Callable[[Any], Sequence[str]]) -> dict[str, Any]:
+    """Sort out rules and variables by what remains to be matched.
+
+    ``exact`` are the variables that a rule names as they are, ``left`` the others;
+    ``patterns`` and ``split`` are what those may still match, ``required`` the rules
+    that must be satisfied and are not yet.
+    """
+    asked = envs if isinstance(envs, list | set) else ()
+    texts = {env for env in asked if isinstance(env, str)}
+    exact: set[str] = set()
+    patterns: list[str] = []
+    split: list[Any] = []
+    required: list[Any] = []
+    for rule in rules if isinstance(rules, list | set) else ():
+        if not isinstance(rule, dict):
+            continue
+        found = _texts_of(rule) & texts
+        exact |= found
+        if rule.get("strategy") == "re2":
+            patterns += anchored(rule.get("pattern"))
+        if "re2" in (rule.get("name_strategy"), rule.get("value_strategy")):
+            split.append(rule)
+        if not found and rule.get("required", False) is not False:
+            required.append(rule)
+    left = [env for env in asked if not isinstance(env, str) or env not in exact]
+    return {"exact": exact, "left": left, "patterns": patterns, "split": split, "required": required}
+
+
+def _texts_of(rule: dict[str, Any]) -> set[str]:
+    """Return the variables that a rule names as they are."""
+    found = set()
+    if rule.get("strategy") == "string" and isinstance(rule.get("pattern"), str):
+        found.add(rule["pattern"])
+    if rule.get("name_strategy") == "string" and rule.get("value_strategy") == "string":
+        name, value = rule.get("name"), rule.get("value")
+        # A name ends at the first equals sign, so one that holds a sign is nobody's.
+        if isinstance(name, str) and isinstance(value, str) and "=" not in name:
+            found.add(f"{name}={value}")
+    return found
+
+
+def mount_sources(constraints: Sequence[Any], mounts: Any) -> list[list[str]]:
+    """Return for each mount what its source may be, by the constraints that it is otherwise as."""
+    asked = mounts if isinstance(mounts, list) else []
+    return [[one["source"] for one in constraints if _is_as(one, mount)] for mount in asked]
+
+
+def _is_as(constraint: Any, mount: Any) -> bool:
+    if not isinstance(constraint, dict) or not isinstance(mount, dict):
+        return False
+    if not isinstance(constraint.get("source"), str):
+        return False
+    for key in ("destination", "type"):
+        if key not in constraint or key not in mount or not same(constraint[key], mount[key]):
+            return False
+    return mount["destination"] != "" and same_names(constraint.get("options"), mount.get("options"))

@@ -1,0 +1,93 @@
+"""What Rego leaves to Python compares as Rego does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uvmd_policy_rego.engine import Engine
+from uvmd_policy_rego.predicates import env_rules, mount_sources, same, same_capabilities, same_names
+from uvmd_policy_rego.values import canonical
+
+SCALARS = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "a", "1", "true", 0.5])
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner), max_leaves=6
+)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    made = Engine({}, {})
+    made.add_module(
+        "t.rego",
+        "package t\nequal := input.a == input.b\nboth if {\n\tis_array(input.a)\n\tis_array(input.b)\n"
+        "\tcount(input.a) == count(input.b)\n\tevery x in input.a {\n\t\tx in input.b\n\t}\n"
+        "\tevery x in input.b {\n\t\tx in input.a\n\t}\n}\n",
+    )
+    return made
+
+
+@given(one=VALUES, other=VALUES)
+def test_values_are_the_same_where_the_engine_says_so(engine: Engine, one: Any, other: Any) -> None:
+    engine.set_input(canonical({"a": one, "b": other}))
+    assert same(one, other) is engine.find("data.t.equal")[0]
+    assert same(one, one)
+
+
+@given(one=st.lists(SCALARS, max_size=4) | SCALARS, other=st.lists(SCALARS, max_size=4) | SCALARS)
+def test_lists_hold_the_same_where_the_engine_says_so(engine: Engine, one: Any, other: Any) -> None:
+    engine.set_input(canonical({"a": one, "b": other}))
+    assert same_names(one, other) is (engine.find("data.t.both") == [True])
+
+
+def test_numbers_are_equal_by_value_and_true_is_no_number() -> None:
+    assert same(1, 1.0)
+    assert not same(1, True)
+    assert not same("1", 1)
+    assert same({"a", "b"}, {"b", "a"})
+    assert not same({"a"}, ["a"])
+    assert same_names({"a", "b"}, ["b", "a"])
+    assert not same_names(["a", "a"], ["a", "b"])
+
+
+def test_all_five_sets_of_capabilities_must_be_there() -> None:
+    whole: dict[str, Any] = dict.fromkeys(("bounding", "effective", "inheritable", "permitted", "ambient"), ["A"])
+    assert same_capabilities(whole, {name: {"A"} for name in whole})
+    for name in whole:
+        assert not same_capabilities({**whole, name: None}, {**whole, name: None})
+        assert not same_capabilities({**whole, name: ["B"]}, whole)
+    assert not same_capabilities(None, whole)
+
+
+def found(rules: Any, envs: Any) -> tuple[Any, ...]:
+    sorted_out = env_rules(rules, envs, lambda pattern: [f"^{pattern}$"] if isinstance(pattern, str) else [])
+    return tuple(sorted_out[key] for key in ("exact", "left", "patterns", "split", "required"))
+
+
+def test_variables_that_a_rule_names_are_found_and_the_others_left() -> None:
+    whole = {"strategy": "string", "pattern": "A=1", "required": True}
+    halves = {"name_strategy": "string", "value_strategy": "string", "name": "B", "value": "2=3"}
+    regex = {"strategy": "re2", "pattern": "C=.+", "required": True}
+    split = {"name_strategy": "string", "value_strategy": "re2", "name": "D", "value": ".*"}
+    rules = [whole, halves, regex, split, None, "x", {"required": False}]
+    assert found(rules, ["A=1", "B=2=3", "C=4", 5]) == (
+        {"A=1", "B=2=3"}, ["C=4", 5], ["^C=.+$"], [split], [regex],
+    )  # fmt: skip
+    assert found([whole, {"required": None}], None) == (set(), [], [], [], [whole, {"required": None}])
+    assert found(None, ["A=1"]) == (set(), ["A=1"], [], [], [])
+    # A sign in a name would make one entry of two rules.
+    odd = {**halves, "name": "B=2", "value": "3"}
+    assert found([odd], ["B=2=3"])[0] == set()
+
+
+def test_a_mount_has_the_sources_of_what_it_is_otherwise_as() -> None:
+    constraint = {"destination": "/d", "type": "bind", "options": ["ro", "bind"], "source": "s"}
+    mount = {"destination": "/d", "type": "bind", "options": ["bind", "ro"], "source": "any"}
+    odd = [{**constraint, key: value} for key, value in {"type": "t", "options": ["ro"], "source": None}.items()]
+    assert mount_sources([constraint, *odd, None, {}], [mount, {}, None]) == [["s"], [], []]
+    assert mount_sources([{**constraint, "destination": ""}], [{**mount, "destination": ""}]) == [[]]
+    assert mount_sources([constraint], [{**mount, "options": None}]) == [[]]
+    assert mount_sources([constraint], None) == []
