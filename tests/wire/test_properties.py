@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from support import machine
-from support.containers import created, shell
+from support import machine, specs
+from support.containers import Container, created, new_id, shell
 from support.daemon import Daemon
 from support.host import GET_PROPERTIES, MODIFY, ZERO_GUID, Connection, code
 from support.matrix import row
@@ -109,3 +109,37 @@ def test_the_pods_cgroup_has_its_limit(daemon: Daemon, bridge: Connection) -> No
     reserve = 192 * MIB
     # sysinfo and meminfo may differ by what the kernel keeps for itself.
     assert abs(limit - (total - reserve)) < 64 * MIB
+
+
+def test_limits_that_are_none_are_taken_and_lift_earlier_ones(daemon: Daemon, bridge: Connection) -> None:
+    container = Container(bridge, new_id())
+    spec = specs.container("/bin/sleep", "60")
+    # What a host sends with every container: a quota of -1 where none is wanted.
+    spec["linux"]["resources"] |= {
+        "cpu": {"shares": 512, "quota": -1, "period": 100000},
+        "memory": {"limit": -1, "swap": -1},
+        "pids": {"limit": -1},
+    }
+    bridge.create(container.id, spec)
+    container.init()
+    endless = quota_of(daemon, container.id)
+    for cpu in ({"quota": -1}, {"quota": -1, "period": 50000, "shares": 256}):
+        limited = {"cpu": {"quota": 20000, "period": 100000}, "pids": {"limit": 9}}
+        bridge.modify(container.id, "ContainerConstraints", "Update", {"Linux": limited})
+        assert quota_of(daemon, container.id) == "20000"
+        none = {"cpu": cpu, "memory": {"limit": -1}, "pids": {"limit": -1}}
+        bridge.modify(container.id, "ContainerConstraints", "Update", {"Linux": none})
+        assert quota_of(daemon, container.id) == endless
+        # Nor does the old one come back with another change.
+        bridge.modify(container.id, "ContainerConstraints", "Update", {"Linux": {"cpu": {"shares": 1024}}})
+        assert quota_of(daemon, container.id) == endless
+    container.kill()
+    bridge.wait_for_notification(container.id)
+    container.delete()
+
+
+def quota_of(daemon: Daemon, container_id: str) -> str:
+    below = f"{daemon.pods.lstrip('/')}/{container_id}"
+    if machine.cgroup_mode() == "v2":
+        return (machine.CGROUPS / below / "cpu.max").read_text().split()[0]
+    return (machine.CGROUPS / "cpu" / below / "cpu.cfs_quota_us").read_text().strip()

@@ -60,11 +60,13 @@ class FakeMonitor:
     """The link, the monitor and the runtime behind it.
 
     ``failures`` maps an operation (``open_slot``, ``runtime create``, ...) to what it raises,
-    ``outcomes`` a runtime command to how it ends and what it logs.
+    ``outcomes`` a runtime command to how it ends and what it logs, ``once`` to how it ends
+    the next time only.
     """
 
     failures: dict[str, BaseException] = field(default_factory=dict)
     outcomes: dict[str, tuple[Finished, str]] = field(default_factory=dict)
+    once: dict[str, Finished] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     slots: dict[int, FakeSlot] = field(default_factory=dict)
     containers: dict[str, str] = field(default_factory=dict)
@@ -98,7 +100,7 @@ class FakeMonitor:
         slot = options.get("slot", 0)
         if slot and slot not in self.slots:
             self.slots[slot] = FakeSlot(slot)
-        finished, log = self.outcomes.get(name, (Finished(), ""))
+        finished, log = self.outcomes.get(name, (self.once.pop(name, Finished()), ""))
         if log:
             Path(argv[2]).write_text(log)
         if name in self.failures:

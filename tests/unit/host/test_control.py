@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from unit.host.fakes import Bench
+from unit.host.fakes import Bench, Finished
 from uvmd.errors import (
     ContainerNotFound,
     ContainerStopped,
@@ -128,6 +128,30 @@ def test_constraints_reach_the_runtime_as_json(bench: Bench) -> None:
         constraints.update(bench.ctx, "c1", {})
     with pytest.raises(ContainerNotFound):
         constraints.update(bench.ctx, "c2", {})
+
+
+def test_a_limit_that_the_runtime_cannot_lift_is_lifted_all_the_same(bench: Bench) -> None:
+    bench.running()
+    group = bench.cgroup_top / "pods" / "c1"
+    group.mkdir(exist_ok=True)
+    (group / "pids.max").write_text("5")
+    constraints.update(bench.ctx, "c1", {"pids": {"limit": -1}, "cpu": {"quota": -1}})
+    (call,) = bench.monitor.arguments("runtime update")
+    # A runtime that can is told all of it, and nothing is written behind its back.
+    endless = {"quota": -1, "period": 100000}
+    assert json.loads(call["stdin"]) == {"pids": {"limit": -1}, "cpu": endless}
+    assert (group / "pids.max").read_text() == "5"
+    bench.monitor.once["runtime update"] = Finished(1)
+    constraints.update(bench.ctx, "c1", {"pids": {"limit": -1}, "memory": {"limit": 9}})
+    assert json.loads(bench.monitor.arguments("runtime update")[-1]["stdin"]) == {
+        "pids": {},
+        "memory": {"limit": 9},
+    }
+    assert (group / "pids.max").read_text() == "max"
+    (group / "pids.max").unlink()
+    bench.monitor.once["runtime update"] = Finished(1)
+    with pytest.raises(Failed, match=r"limits of /pods/c1: .*pids\.max"):
+        constraints.update(bench.ctx, "c1", {"pids": {"limit": -1}})
 
 
 def test_properties_hold_what_was_asked_for(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

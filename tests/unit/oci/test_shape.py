@@ -32,6 +32,7 @@ STEPS: dict[str, Callable[[Spec], Spec]] = {
     "privileged": lambda spec: devices.apply_privileged(spec, NODES),
     "user": lambda spec: {**spec, "process": users.apply_user_string(spec["process"], ACCOUNTS)},
     "cgroup": lambda spec: cgroup.apply_cgroup_path(spec, "/pods/c1"),
+    "endless": cgroup.apply_endless_limits,
     "windows": cgroup.drop_windows,
     "tee": lambda spec: tee.apply_log_mount(spec, "/run/gcs/c/c1/logs"),
     "narrowed": lambda spec: {
@@ -62,6 +63,21 @@ def test_all_steps_together_give_a_valid_document(
         spec = step(spec)
     golden("all.json", json.dumps(spec, indent=1, sort_keys=True) + "\n")
     valid(spec)
+
+
+@given(
+    quota=st.none() | st.integers(-5, 5), pids=st.none() | st.integers(-5, 5), other=st.integers(-2, 2)
+)
+def test_of_limits_only_those_that_are_none_go(quota: int | None, pids: int | None, other: int) -> None:
+    given_ = {"quota": quota, "shares": other}
+    resources = {"cpu": given_, "pids": {"limit": pids}, "memory": {"limit": other}}
+    rest, endless = cgroup.split_endless(resources)
+    assert resources == {"cpu": given_, "pids": {"limit": pids}, "memory": {"limit": other}}
+    assert rest["memory"] == {"limit": other}
+    assert rest["cpu"]["shares"] == other
+    assert ("quota" in rest["cpu"]) is (quota is None or quota >= 0) is ("cpu" not in endless)
+    assert ("limit" in rest["pids"]) is (pids is None or pids >= 0) is ("pids" not in endless)
+    assert cgroup.split_endless(rest) == (rest, {})
 
 
 @pytest.mark.parametrize("step", ["rlimit", "shm", "tee"])

@@ -16,7 +16,8 @@ from uvmd.errors import Refused
 from uvmd.linux.cgroups import ROOT, Cgroups, read_file
 
 _UNLIMITED: Final = -1
-_DEFAULT_PERIOD: Final = 100000
+#: Of the CPU quota, in microseconds: the kernel's own.
+DEFAULT_PERIOD: Final = 100000
 _PAGE_SIZE: Final = re.compile(r"([1-9][0-9]{0,6})([KMG]?)B?")
 _UNIFIED_FILE: Final = re.compile(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)+")
 
@@ -182,7 +183,7 @@ def _cpu_2(cpu: dict[str, Any]) -> Iterator[Limit]:
     quota, period = cpu.get("quota"), cpu.get("period")
     if quota or period:
         text = str(quota) if quota and quota > 0 else "max"
-        yield Limit("cpu", "cpu.max", f"{text} {period or _DEFAULT_PERIOD}")
+        yield Limit("cpu", "cpu.max", f"{text} {period or DEFAULT_PERIOD}")
     if burst := cpu.get("burst"):
         yield Limit("cpu", "cpu.max.burst", str(burst), optional=True)
     if cpu.get("idle") is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from uvmd.errors import Failed
+from uvmd.errors import Failed, RuntimeFailed
 from uvmd.host.containers import Container
 from uvmd.host.context import Context
 from uvmd.linux import cgroup_limits
+from uvmd.oci.shape.cgroup import split_endless
 
 
 def update(ctx: Context, container_id: str, resources: dict[str, Any]) -> None:
@@ -29,6 +30,28 @@ def update(ctx: Context, container_id: str, resources: dict[str, Any]) -> None:
 
 
 def _update_container(ctx: Context, container: Container, resources: dict[str, Any]) -> None:
+    rest, endless = split_endless(resources)
+    if not endless:
+        _ask_runtime(ctx, container, resources)
+        return
+    if "cpu" in endless:
+        # crun on version 2 leaves out a quota without its period.
+        endless["cpu"]["period"] = rest["cpu"].get("period") or cgroup_limits.DEFAULT_PERIOD
+        resources = {**resources, "cpu": {**rest["cpu"], **endless["cpu"]}}
+    try:
+        _ask_runtime(ctx, container, resources)
+    except RuntimeFailed:
+        # crun (1.8) writes -1 as it is, or without its sign, which the kernel refuses. runc had to be
+        # asked: it remembers the limits, and writes the old ones again at the next change.
+        _ask_runtime(ctx, container, rest)
+        wanted = cgroup_limits.limits(endless, ctx.cgroups.version)
+        try:
+            cgroup_limits.write(ctx.cgroups, container.cgroup, wanted)
+        except OSError as error:
+            raise Failed(f"limits of {container.cgroup}: {error.filename}: {error.strerror}") from error
+
+
+def _ask_runtime(ctx: Context, container: Container, resources: dict[str, Any]) -> None:
     ctx.runtime.update(container.id, json.dumps(resources, separators=(",", ":")).encode())
 
 

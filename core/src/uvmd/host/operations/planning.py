@@ -145,7 +145,8 @@ def _shape(container: Container, document: Spec, accounts: Accounts | None) -> t
     spec = rlimits.apply_core_rlimit(spec)
     if accounts is not None:
         spec = {**spec, "process": users.apply_user_string(spec["process"], accounts)}
-    return cgroup.drop_windows(cgroup.apply_cgroup_path(spec, container.cgroup)), needed
+    spec = cgroup.apply_endless_limits(cgroup.apply_cgroup_path(spec, container.cgroup))
+    return cgroup.drop_windows(spec), needed
 
 
 def _pod_limits(ctx: Context, container: Container, document: Spec) -> list[Limit]:
