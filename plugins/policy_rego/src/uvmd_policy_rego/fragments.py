@@ -11,6 +11,7 @@ from uvmd_policy_rego import denial
 from uvmd_policy_rego.documents import Documents
 from uvmd_policy_rego.engine import EngineError
 from uvmd_policy_rego.ledgers import Ledgers
+from uvmd_policy_rego.lifting import lift
 from uvmd_policy_rego.session import Answer, Refusal, Session
 from uvmd_policy_rego.values import go_json, go_type
 
@@ -81,8 +82,9 @@ def load_fragment(
         return answer
     choices = _parameters(answer.result)
     loaded = {**input, "fragment_loaded": True}
+    lifted = lift(code)
     for parameters in choices:
-        text = f"{code}\n__fragment_parameters := {go_json(parameters)}\n" + _DEFINITIONS.format(
+        text = f"{lifted}\n__fragment_parameters := {go_json(parameters)}\n" + _DEFINITIONS.format(
             namespace=namespace
         )
         answer = _load_one(session, (issuer, feed), namespace, text, loaded, alone=len(choices) == 1)
