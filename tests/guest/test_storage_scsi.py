@@ -28,29 +28,10 @@ XFS = {**SCRATCH, "Filesystem": "xfs"}
 ENCRYPTED = {**XFS, "Encrypted": True}
 
 
-def configure(text: str) -> bool:
-    """Add a section to the daemon's settings, once; runs in the guest."""
-    with open("/etc/uvmd/uvmd.toml", "r+") as file:
-        if text in file.read():
-            return False
-        file.write(text)
-    return True
-
-
-@pytest.fixture
-def vm(guest: Guest) -> Guest:
-    """The guest with a daemon that wants a hash tree on every layer."""
-    if guest.call(configure, SETTINGS):
-        guest.daemon.restart()
-    return guest
-
-
-@pytest.fixture
-def fresh_vm(fresh_guest: Guest) -> Guest:
-    """The same, for what cannot be undone."""
-    fresh_guest.call(configure, SETTINGS)
-    fresh_guest.daemon.restart()
-    return fresh_guest
+@pytest.fixture(scope="module")
+def uvmd_settings() -> str:
+    """A daemon that wants a hash tree on every layer."""
+    return SETTINGS
 
 
 @pytest.fixture(scope="module")
@@ -89,64 +70,64 @@ def mapped(guest: Guest) -> str:
 
 
 def test_a_layer_is_mounted_through_dm_verity_and_leaves_nothing(
-    vm: Guest, data: bytes, image: Callable[[bytes], Path]
+    guest: Guest, data: bytes, image: Callable[[bytes], Path]
 ) -> None:
-    drive = vm.add_disk(image(disks.layer(data)), lun=1, read_only=True)
-    disk("Add", vm, LAYER)
-    assert vm.read(f"{PATH}/file") == "in the layer"
-    table = vm.sh("dmsetup table")
+    drive = guest.add_disk(image(disks.layer(data)), lun=1, read_only=True)
+    disk("Add", guest, LAYER)
+    assert guest.read(f"{PATH}/file") == "in the layer"
+    table = guest.sh("dmsetup table")
     assert table.startswith("dm-verity-scsi-contr")
     assert disks.root_digest(data) in table
-    assert vm.sh("stat -c %a:%F /dev/mapper/dm-verity*") == "600:block special file\n"
+    assert guest.sh("stat -c %a:%F /dev/mapper/dm-verity*") == "600:block special file\n"
     with pytest.raises(Refused, match="already exists"):
-        disk("Add", vm, LAYER)
-    disk("Remove", vm, LAYER)
-    assert mapped(vm) == "No devices found"
+        disk("Add", guest, LAYER)
+    disk("Remove", guest, LAYER)
+    assert mapped(guest) == "No devices found"
     drive.remove()
 
 
 def test_a_partition_is_found_and_several_are_independent(
-    vm: Guest, data: bytes, image: Callable[[bytes], Path]
+    guest: Guest, data: bytes, image: Callable[[bytes], Path]
 ) -> None:
-    drive = vm.add_disk(
+    drive = guest.add_disk(
         image(disks.partitioned([disks.layer(data)] * 2)), controller=1, lun=3, read_only=True
     )
     of = {"Controller": 1, "Lun": 3, "ReadOnly": True}
     for partition in (1, 2):
-        disk("Add", vm, of, MountPath=f"/run/mounts/scsi/m{partition}", Partition=partition)
-    assert vm.read("/run/mounts/scsi/m2/file") == "in the layer"
-    assert len(mapped(vm).splitlines()) == 2
+        disk("Add", guest, of, MountPath=f"/run/mounts/scsi/m{partition}", Partition=partition)
+    assert guest.read("/run/mounts/scsi/m2/file") == "in the layer"
+    assert len(mapped(guest).splitlines()) == 2
     with pytest.raises(
         Refused, match=r"partition 3 did not come within (5\.9|6\.\d) s .*; there is sd. with sd.1, sd.2"
     ):
-        disk("Add", vm, of, MountPath=PATH, Partition=3)
+        disk("Add", guest, of, MountPath=PATH, Partition=3)
     for partition in (1, 2):
-        disk("Remove", vm, of, MountPath=f"/run/mounts/scsi/m{partition}", Partition=partition)
+        disk("Remove", guest, of, MountPath=f"/run/mounts/scsi/m{partition}", Partition=partition)
     drive.remove()
 
 
 def test_one_disk_at_two_paths_shares_its_device(
-    vm: Guest, data: bytes, image: Callable[[bytes], Path]
+    guest: Guest, data: bytes, image: Callable[[bytes], Path]
 ) -> None:
-    drive = vm.add_disk(image(disks.layer(data)), lun=1, read_only=True)
+    drive = guest.add_disk(image(disks.layer(data)), lun=1, read_only=True)
     for path in (PATH, f"{PATH}0"):
-        disk("Add", vm, LAYER, MountPath=path)
-    assert len(mapped(vm).splitlines()) == 1
-    disk("Remove", vm, LAYER)
-    assert vm.read(f"{PATH}0/file") == "in the layer"
-    disk("Remove", vm, LAYER, MountPath=f"{PATH}0")
+        disk("Add", guest, LAYER, MountPath=path)
+    assert len(mapped(guest).splitlines()) == 1
+    disk("Remove", guest, LAYER)
+    assert guest.read(f"{PATH}0/file") == "in the layer"
+    disk("Remove", guest, LAYER, MountPath=f"{PATH}0")
     drive.remove()
 
 
 def test_a_block_device_is_a_link_to_a_real_node(
-    vm: Guest, data: bytes, image: Callable[[bytes], Path]
+    guest: Guest, data: bytes, image: Callable[[bytes], Path]
 ) -> None:
-    drive = vm.add_disk(image(disks.layer(data)), lun=1, read_only=True)
+    drive = guest.add_disk(image(disks.layer(data)), lun=1, read_only=True)
     for settings in ({**LAYER, "BlockDev": True}, {"MountPath": PATH, "Lun": 1, "BlockDev": True}):
-        disk("Add", vm, settings)
-        assert vm.sh(f"stat -c %F $(readlink {PATH})") == "block special file\n"
-        disk("Remove", vm, settings)
-        assert "No such file" in vm.sh(f"ls {PATH} 2>&1", check=False)
+        disk("Add", guest, settings)
+        assert guest.sh(f"stat -c %F $(readlink {PATH})") == "block special file\n"
+        disk("Remove", guest, settings)
+        assert "No such file" in guest.sh(f"ls {PATH} 2>&1", check=False)
     drive.remove()
 
 
@@ -154,20 +135,20 @@ def test_a_block_device_is_a_link_to_a_real_node(
 
 
 def test_a_corrupted_block_is_an_io_error_and_the_layer_is_still_removed(
-    vm: Guest, data: bytes, image: Callable[[bytes], Path]
+    guest: Guest, data: bytes, image: Callable[[bytes], Path]
 ) -> None:
     layer = bytearray(disks.layer(data))
     layer[layer.index(b"in the layer")] ^= 1
-    drive = vm.add_disk(image(bytes(layer)), lun=1, read_only=True)
-    disk("Add", vm, LAYER)
-    assert "Input/output error" in vm.sh(f"cat {PATH}/file 2>&1", check=False)
-    disk("Remove", vm, LAYER)
+    drive = guest.add_disk(image(bytes(layer)), lun=1, read_only=True)
+    disk("Add", guest, LAYER)
+    assert "Input/output error" in guest.sh(f"cat {PATH}/file 2>&1", check=False)
+    disk("Remove", guest, LAYER)
     drive.remove()
 
 
 @pytest.mark.parametrize("where", ["superblock", "leaves", "top", "signature", "no tree", "no file system"])
 def test_a_corrupt_layer_is_refused_and_leaves_nothing(
-    vm: Guest, data: bytes, image: Callable[[bytes], Path], where: str
+    guest: Guest, data: bytes, image: Callable[[bytes], Path], where: str
 ) -> None:
     layer = bytearray(disks.layer(data))
     at = {"superblock": 1100, "leaves": len(layer) - 1, "top": len(data) + 4096, "signature": len(data)}
@@ -179,9 +160,9 @@ def test_a_corrupt_layer_is_refused_and_leaves_nothing(
         layer[len(data) + 8192 :] = bytes(len(layer) - len(data) - 8192)
     else:
         layer[at[where]] ^= 0xFF
-    drive = vm.add_disk(image(bytes(layer)), lun=1, read_only=True)
+    drive = guest.add_disk(image(bytes(layer)), lun=1, read_only=True)
     with pytest.raises(Refused) as caught:
-        disk("Add", vm, LAYER)
+        disk("Add", guest, LAYER)
     expected = {
         "signature": "invalid dm-verity super-block signature",
         "no tree": "leaves no room for a hash tree",
@@ -189,7 +170,7 @@ def test_a_corrupt_layer_is_refused_and_leaves_nothing(
     }
     # What the digest covers is found when the kernel reads it.
     assert expected.get(where, "mounting: /dev/mapper/dm-verity-scsi-") in str(caught.value)
-    assert mapped(vm) == "No devices found"
+    assert mapped(guest) == "No devices found"
     drive.remove()
 
 
@@ -202,41 +183,41 @@ def test_a_corrupt_layer_is_refused_and_leaves_nothing(
         ),
         (
             {"Controller": 2},
-            r"SCSI controller 2 did not come within (5\.9|6\.\d) s \(virtio-scsi controllers: hosts",
+            r"SCSI controller 2 did not come within (5\.9|6\.\d) s \(virtio-scsi controllers: host",
         ),
         ({"Controller": 4}, "SCSI controller 4: there are 0 to 3"),
         ({"MountPath": "/run/../etc"}, "not a clean absolute path"),
         ({"Partition": 300}, "Partition is not between"),
     ],
 )
-def test_what_is_not_there_is_said_in_time(vm: Guest, settings: dict[str, Any], text: str) -> None:
+def test_what_is_not_there_is_said_in_time(guest: Guest, settings: dict[str, Any], text: str) -> None:
     with pytest.raises(Refused, match=text):
-        disk("Add", vm, {"MountPath": PATH, **settings})
-    assert vm.run("/bin/true").exit_code == 0
+        disk("Add", guest, {"MountPath": PATH, **settings})
+    assert guest.run("/bin/true").exit_code == 0
 
 
 def test_a_file_or_a_link_in_the_way_is_refused_and_stays(
-    vm: Guest, data: bytes, image: Callable[[bytes], Path]
+    guest: Guest, data: bytes, image: Callable[[bytes], Path]
 ) -> None:
-    drive = vm.add_disk(image(disks.layer(data)), lun=1, read_only=True)
-    vm.sh("mkdir /run/real; ln -s real /run/link; echo kept >/run/file")
+    drive = guest.add_disk(image(disks.layer(data)), lun=1, read_only=True)
+    guest.sh("mkdir /run/real; ln -s real /run/link; echo kept >/run/file")
     for path in ("/run/link/m0", "/run/link", "/run/file", "/run/file/m0"):
         with pytest.raises(Refused, match=r"mount point .*: (not a directory|too many levels of symbolic)"):
-            disk("Add", vm, LAYER, MountPath=path)
-    assert vm.sh("cat /run/file; ls /run/real") == "kept\n"
-    vm.sh("rm -r /run/real /run/link /run/file")
+            disk("Add", guest, LAYER, MountPath=path)
+    assert guest.sh("cat /run/file; ls /run/real") == "kept\n"
+    guest.sh("rm -r /run/real /run/link /run/file")
     drive.remove()
 
 
 def test_a_disk_that_comes_while_it_is_waited_for_is_taken_at_once(
-    vm: Guest, data: bytes, image: Callable[[bytes], Path]
+    guest: Guest, data: bytes, image: Callable[[bytes], Path]
 ) -> None:
     file = image(disks.layer(data))
-    request = send(vm, "Add", LAYER)
+    request = send(guest, "Add", LAYER)
     time.sleep(0.5)
-    drive = vm.add_disk(file, lun=1, read_only=True)
-    assert code(vm.bridge.answer(request)) == "S_OK"
-    disk("Remove", vm, LAYER)
+    drive = guest.add_disk(file, lun=1, read_only=True)
+    assert code(guest.bridge.answer(request)) == "S_OK"
+    disk("Remove", guest, LAYER)
     drive.remove()
 
 
@@ -244,55 +225,57 @@ def test_a_disk_that_comes_while_it_is_waited_for_is_taken_at_once(
 
 
 @pytest.mark.parametrize("settings", [SCRATCH, XFS], ids=["ext4", "xfs"])
-def test_a_scratch_is_formatted_once_and_keeps_its_content(vm: Guest, settings: dict[str, Any]) -> None:
-    drive = vm.add_disk(vm.image("scratch", 512), lun=2)
+def test_a_scratch_is_formatted_once_and_keeps_its_content(guest: Guest, settings: dict[str, Any]) -> None:
+    drive = guest.add_disk(guest.image("scratch", 512), lun=2)
     path = settings["MountPath"]
-    disk("Add", vm, settings)
-    assert settings["Filesystem"] in vm.sh(f"grep ' {path} ' /proc/mounts")
-    vm.sh(f"echo kept >{path}/file")
-    disk("Remove", vm, settings)
-    disk("Add", vm, settings)
-    assert vm.read(f"{path}/file") == "kept\n"
-    disk("Remove", vm, settings)
+    disk("Add", guest, settings)
+    assert settings["Filesystem"] in guest.sh(f"grep ' {path} ' /proc/mounts")
+    guest.sh(f"echo kept >{path}/file")
+    disk("Remove", guest, settings)
+    disk("Add", guest, settings)
+    assert guest.read(f"{path}/file") == "kept\n"
+    disk("Remove", guest, settings)
     drive.remove()
 
 
-def test_an_encrypted_scratch_hides_what_is_written_and_forgets_it(vm: Guest) -> None:
-    file = vm.image("scratch", 400)
-    drive = vm.add_disk(file, lun=2)
+def test_an_encrypted_scratch_hides_what_is_written_and_forgets_it(guest: Guest) -> None:
+    file = guest.image("scratch", 400)
+    drive = guest.add_disk(file, lun=2)
     path, secret = ENCRYPTED["MountPath"], "a secret of the container"
-    disk("Add", vm, ENCRYPTED)
-    kinds = {line.split()[3] for line in vm.sh("dmsetup table").splitlines()}
+    disk("Add", guest, ENCRYPTED)
+    kinds = {line.split()[3] for line in guest.sh("dmsetup table").splitlines()}
     assert kinds == {"crypt", "integrity"}
-    vm.sh(
+    guest.sh(
         f"for n in $(seq 2000); do echo '{secret}'; done >{path}/file; sync; echo 3 >/proc/sys/vm/drop_caches"
     )
-    assert secret in vm.read(f"{path}/file")
+    assert secret in guest.read(f"{path}/file")
     # A V1 host does not repeat that it is encrypted.
-    disk("Remove", vm, {**ENCRYPTED, "Encrypted": False})
-    assert mapped(vm) == "No devices found"
-    assert "secret" not in vm.sh("cat /run/uvmd/devices.json /run/uvmd/plugins/*.json")
+    disk("Remove", guest, {**ENCRYPTED, "Encrypted": False})
+    assert mapped(guest) == "No devices found"
+    assert "secret" not in guest.sh("cat /run/uvmd/devices.json /run/uvmd/plugins/*.json")
     found = subprocess.run(["grep", "-c", secret, file], capture_output=True, text=True)
     assert found.stdout == "0\n"
     drive.remove()
 
 
-def test_a_blank_disk_is_no_file_system_and_a_small_one_cannot_be_xfs(vm: Guest) -> None:
-    drive = vm.add_disk(vm.image("small", 64), lun=2)
+def test_a_blank_disk_is_no_file_system_and_a_small_one_cannot_be_xfs(guest: Guest) -> None:
+    drive = guest.add_disk(guest.image("small", 64), lun=2)
     with pytest.raises(Refused, match=r"could not get device filesystem type of /dev/sd.$"):
-        disk("Add", vm, {"MountPath": PATH, "Lun": 2})
-    with pytest.raises(Refused, match=r"xfs format: mkfs\.xfs failed with .*exit status 1"):
-        disk("Add", vm, XFS)
-    disk("Add", vm, SCRATCH)
-    disk("Remove", vm, SCRATCH)
+        disk("Add", guest, {"MountPath": PATH, "Lun": 2})
+    with pytest.raises(Refused, match=r"xfs format: mkfs\.xfs failed with [^;\n]*300MB\.: exit status 1$"):
+        disk("Add", guest, XFS)
+    disk("Add", guest, SCRATCH)
+    disk("Remove", guest, SCRATCH)
     drive.remove()
 
 
-def test_a_full_scratch_is_still_removed(vm: Guest) -> None:
-    drive = vm.add_disk(vm.image("small", 16), lun=2)
-    disk("Add", vm, SCRATCH)
-    assert "No space left" in vm.sh(f"dd if=/dev/zero of={SCRATCH['MountPath']}/all bs=1M 2>&1", check=False)
-    disk("Remove", vm, SCRATCH)
+def test_a_full_scratch_is_still_removed(guest: Guest) -> None:
+    drive = guest.add_disk(guest.image("small", 16), lun=2)
+    disk("Add", guest, SCRATCH)
+    assert "No space left" in guest.sh(
+        f"dd if=/dev/zero of={SCRATCH['MountPath']}/all bs=1M 2>&1", check=False
+    )
+    disk("Remove", guest, SCRATCH)
     drive.remove()
 
 
@@ -300,77 +283,77 @@ def test_a_full_scratch_is_still_removed(vm: Guest) -> None:
 
 
 def test_a_disk_is_unplugged_and_its_address_is_free_again(
-    vm: Guest, data: bytes, image: Callable[[bytes], Path]
+    guest: Guest, data: bytes, image: Callable[[bytes], Path]
 ) -> None:
     for _ in range(2):
-        drive = vm.add_disk(image(disks.layer(data)), lun=1, read_only=True)
-        disk("Add", vm, LAYER)
-        disk("Remove", vm, LAYER)
+        drive = guest.add_disk(image(disks.layer(data)), lun=1, read_only=True)
+        disk("Add", guest, LAYER)
+        disk("Remove", guest, LAYER)
         path = drive.wait()
         for _ in range(2):
-            vm.bridge.modify(ZERO_GUID, "SCSIDevice", "Remove", {"Lun": 1})
-        assert "No such file" in vm.sh(f"ls {path} 2>&1", check=False)
+            guest.bridge.modify(ZERO_GUID, "SCSIDevice", "Remove", {"Lun": 1})
+        assert "No such file" in guest.sh(f"ls {path} 2>&1", check=False)
         drive.remove()
 
 
 def test_a_busy_disk_is_an_error_that_is_shown_and_can_be_repeated(
-    fresh_vm: Guest, data: bytes, image: Callable[[bytes], Path]
+    fresh_guest: Guest, data: bytes, image: Callable[[bytes], Path]
 ) -> None:
-    fresh_vm.add_disk(image(disks.layer(data)), lun=1, read_only=True)
-    before = fresh_vm.call(holdings)
-    disk("Add", fresh_vm, LAYER)
-    pid = fresh_vm.sh(f"cd {PATH}; sleep 600 >/dev/null 2>&1 & echo $!").strip()
+    fresh_guest.add_disk(image(disks.layer(data)), lun=1, read_only=True)
+    before = fresh_guest.call(holdings)
+    disk("Add", fresh_guest, LAYER)
+    pid = fresh_guest.sh(f"cd {PATH}; sleep 600 >/dev/null 2>&1 & echo $!").strip()
     with pytest.raises(
         Refused, match=f"unmounting scsi device at {PATH} failed: .*: device or resource busy"
     ):
-        disk("Remove", fresh_vm, LAYER)
-    assert fresh_vm.read(f"{PATH}/file") == "in the layer"
-    fresh_vm.sh(f"kill {pid}")
-    disk("Remove", fresh_vm, LAYER)
-    left = fresh_vm.call(holdings)
+        disk("Remove", fresh_guest, LAYER)
+    assert fresh_guest.read(f"{PATH}/file") == "in the layer"
+    fresh_guest.sh(f"kill {pid}")
+    disk("Remove", fresh_guest, LAYER)
+    left = fresh_guest.call(holdings)
     assert (left["mounts"], left["block devices"]) == (before["mounts"], before["block devices"])
 
 
 def test_a_disk_that_is_pulled_out_under_its_mount_can_be_removed(
-    vm: Guest, data: bytes, image: Callable[[bytes], Path]
+    guest: Guest, data: bytes, image: Callable[[bytes], Path]
 ) -> None:
-    drive = vm.add_disk(image(disks.layer(data)), lun=1, read_only=True)
-    disk("Add", vm, LAYER)
+    drive = guest.add_disk(image(disks.layer(data)), lun=1, read_only=True)
+    disk("Add", guest, LAYER)
     drive.remove()
     assert (
-        vm.sh(f"cat {PATH}/file 2>&1 >/dev/null; echo 3 >/proc/sys/vm/drop_caches; ls {PATH}", check=False)
+        guest.sh(f"cat {PATH}/file 2>&1 >/dev/null; echo 3 >/proc/sys/vm/drop_caches; ls {PATH}", check=False)
         is not None
     )
-    disk("Remove", vm, LAYER)
-    assert mapped(vm) == "No devices found"
+    disk("Remove", guest, LAYER)
+    assert mapped(guest) == "No devices found"
 
 
 # The daemon dies
 
 
 def test_what_one_daemon_added_the_next_one_removes(
-    fresh_vm: Guest, data: bytes, image: Callable[[bytes], Path]
+    fresh_guest: Guest, data: bytes, image: Callable[[bytes], Path]
 ) -> None:
-    fresh_vm.add_disk(image(disks.layer(data)), lun=1, read_only=True).wait()
-    fresh_vm.run("/bin/true")
-    before = fresh_vm.call(holdings)
-    disk("Add", fresh_vm, LAYER)
-    fresh_vm.daemon.wait_for_another(fresh_vm.daemon.kill())
-    fresh_vm.hang_up()
+    fresh_guest.add_disk(image(disks.layer(data)), lun=1, read_only=True).wait()
+    fresh_guest.run("/bin/true")
+    before = fresh_guest.call(holdings)
+    disk("Add", fresh_guest, LAYER)
+    fresh_guest.daemon.wait_for_another(fresh_guest.daemon.kill())
+    fresh_guest.hang_up()
     with pytest.raises(Refused, match="already exists"):
-        disk("Add", fresh_vm, LAYER)
-    disk("Remove", fresh_vm, LAYER)
-    left = fresh_vm.call(holdings)
+        disk("Add", fresh_guest, LAYER)
+    disk("Remove", fresh_guest, LAYER)
+    left = fresh_guest.call(holdings)
     for what in ("mounts", "block devices", "bundles"):
         assert left[what] == before[what]
 
 
 def test_a_daemon_that_is_killed_in_the_middle_leaves_nothing_once_the_next_one_works(
-    fresh_vm: Guest,
+    fresh_guest: Guest,
 ) -> None:
-    fresh_vm.add_disk(fresh_vm.image("scratch", 400), lun=2).wait()
-    before = fresh_vm.call(holdings)
-    send(fresh_vm, "Add", ENCRYPTED)
+    fresh_guest.add_disk(fresh_guest.image("scratch", 400), lun=2).wait()
+    before = fresh_guest.call(holdings)
+    send(fresh_guest, "Add", ENCRYPTED)
 
     def running() -> bool:
         import glob
@@ -384,11 +367,11 @@ def test_a_daemon_that_is_killed_in_the_middle_leaves_nothing_once_the_next_one_
                 pass
         return False
 
-    fresh_vm.wait_until(running, timeout_s=60)
-    fresh_vm.daemon.wait_for_another(fresh_vm.daemon.kill())
-    fresh_vm.hang_up()
-    disk("Add", fresh_vm, ENCRYPTED)
-    disk("Remove", fresh_vm, ENCRYPTED)
-    left = fresh_vm.call(holdings)
+    fresh_guest.wait_until(running, timeout_s=60)
+    fresh_guest.daemon.wait_for_another(fresh_guest.daemon.kill())
+    fresh_guest.hang_up()
+    disk("Add", fresh_guest, ENCRYPTED)
+    disk("Remove", fresh_guest, ENCRYPTED)
+    left = fresh_guest.call(holdings)
     for what in ("mounts", "block devices", "bundles"):
         assert left[what] == before[what]

@@ -14,24 +14,27 @@ from support.host import NULL_ID, Refused
 
 SHARED = "/run/shared"
 PATH = "/run/gcs/c/box/mounts/m0"
-BOTH = pytest.mark.parametrize(
-    "vm", ["vsock", "unix:/run/testbed/host"], ids=["vsock", "unix"], indirect=True
-)
-HASTY = "\n[plugin.plan9]\nmount_timeout_s = 3.0\nunmount_timeout_s = 3.0\n"
+UNIX = "unix:/run/testbed/host"
+BOTH = pytest.mark.parametrize("vm", ["vsock", UNIX], ids=["vsock", "unix"], indirect=True)
+# Which guest a test has depends on its transport.
+pytestmark = [pytest.mark.guest, pytest.mark.root]
 
 
-def configure(text: str) -> None:
-    with open("/etc/uvmd/uvmd.toml", "a") as file:
-        file.write(text)
+@pytest.fixture(scope="module")
+def uvmd_settings() -> str:
+    return "[plugin.plan9]\nmount_timeout_s = 3.0\nunmount_timeout_s = 3.0"
 
 
 @pytest.fixture
-def vm(request: pytest.FixtureRequest, fresh_guest: Guest) -> Guest:
+def vm(request: pytest.FixtureRequest) -> Iterator[Guest]:
     """A guest with a folder to be served, whose daemon dials over vsock, or as the test wants it to."""
-    fresh_guest.call(configure, HASTY)
-    fresh_guest.daemon.restart({"transport": getattr(request, "param", "vsock")})
-    fresh_guest.sh(f"mkdir {SHARED}; mount -t tmpfs shared {SHARED}; echo from the host > {SHARED}/file")
-    return fresh_guest
+    transport = getattr(request, "param", "vsock")
+    vm: Guest = request.getfixturevalue("guest" if transport == "vsock" else "fresh_guest")
+    if transport != "vsock":
+        vm.daemon.restart({"transport": transport})
+    vm.sh(f"mkdir {SHARED}; mount -t tmpfs shared {SHARED}; echo from the host > {SHARED}/file")
+    yield vm
+    vm.sh(f"pkill -KILL diod; umount {SHARED} && rmdir {SHARED}")
 
 
 class Share:
