@@ -38,9 +38,11 @@ class Machine:
         try:
             join_files(files.initramfs, self.folder / "initrd")
             listeners = {name: _listen(self.folder / name) for name in ("qmp", *CHANNELS)}
+            command = profiles.command_line(profile, files, accelerator, target, incoming=incoming)
             with (self.folder / "qemu.log").open("wb") as log:
                 self._process = subprocess.Popen(
-                    profiles.command_line(profile, files, accelerator, target, incoming=incoming),
+                    # A run that is killed takes its guest along: nobody else would end it.
+                    ["setpriv", "--pdeathsig", "KILL", *command],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
