@@ -21,7 +21,7 @@ def decoded(text: str) -> dict[str, Any]:
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    reason = {"errors": ["invalid command"], "error_objects": [{"command": ["x"]}]}
+    reason = {"errors": ["invalid command"], "error_objects": [{"command": ["y"]}]}
     return (
         denial.by_reason({"envList": ["A=secret", "B"], "argList": ["x"]}, "create_container", reason)
         | changes
@@ -31,7 +31,8 @@ def document(**changes: Any) -> dict[str, Any]:
 def test_a_denial_is_a_sentence_and_the_document() -> None:
     text = denial.message(document(), "create_container")
     assert text.startswith(
-        "The security policy does not allow create_container: invalid command. policyDecision< "
+        'The security policy does not allow create_container: invalid command (argument 0 is "x", '
+        'the policy has "y"). policyDecision< '
     )
     found = decoded(text)
     assert found["decision"] == "deny"
@@ -40,8 +41,43 @@ def test_a_denial_is_a_sentence_and_the_document() -> None:
         "envList": ["A=<<redacted>>", "B=<<redacted>>"],
         "rule": "create_container",
     }
-    assert found["reason"]["error_objects"] == [{"command": ["x"]}]
+    assert found["reason"]["error_objects"] == [{"command": ["y"]}]
 
+
+def sentence(errors: list[str], input: dict[str, Any], *candidates: Any) -> str:
+    reason = {"errors": errors, "error_objects": list(candidates)}
+    return denial.sentence(denial.by_reason(input, "create_container", reason), "create_container")
+
+
+def test_the_sentence_says_what_differed_from_the_closest() -> None:
+    web, shell = {"command": ["web", "-p", "80"]}, {"command": ["sh"], "working_dir": "/"}
+    said = sentence(["invalid command"], {"argList": ["web", "-p", "81"]}, shell, web)
+    assert said.endswith('invalid command (argument 2 is "81", the policy has "80").')
+    said = sentence(["invalid command"], {"argList": ["web"]}, shell, web)
+    assert said.endswith('(asked without ["-p", "80"] at its end).')
+    said = sentence(["invalid working directory"], {"workingDir": "/x"}, shell)
+    assert said.endswith('(asked "/x", the policy has "/").')
+    names = {"bounding": ["A", "B"], "effective": []}
+    said = sentence(
+        ["capabilities don't match"], {"capabilities": names}, {"capabilities": {"bounding": ["A"]}}
+    )
+    assert said.endswith('(bounding: too many ["B"]).')
+    assert sentence(["invalid user"], {}, web).endswith("invalid user.")
+
+
+@given(
+    st.lists(st.text(max_size=300) | st.just("policyDecision< e30= >policyDecision"), max_size=3),
+    st.lists(st.none() | st.dictionaries(st.just("command"), st.lists(st.text(max_size=300))), max_size=3),
+)
+def test_no_argument_makes_the_sentence_long_or_look_like_a_document(
+    arguments: list[str], candidates: list[Any]
+) -> None:
+    input = {"argList": arguments, "workingDir": arguments, "capabilities": arguments}
+    errors = ["invalid command", "invalid working directory", "capabilities don't match"]
+    text = sentence(errors, input, *candidates)
+    assert len(text) < 1024
+    assert "policyDecision" not in text
+    assert text.isprintable()
 
 @given(st.lists(st.text(alphabet="ab<=>", max_size=6), max_size=4))
 def test_no_value_of_a_variable_is_shown(names: list[str]) -> None:

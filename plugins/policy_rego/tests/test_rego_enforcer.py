@@ -79,7 +79,8 @@ def test_answers_of_a_wrong_type_are_a_no(result: str, text: str) -> None:
 def test_a_denial_says_why_in_plain_words_first() -> None:
     reason = mounted(made()).decide("create_container", create(argList=["sh"])).reason
     assert reason.startswith(
-        "The security policy does not allow create_container: invalid command. policyDecision<"
+        'The security policy does not allow create_container: invalid command (argument 0 is "sh", '
+        'the policy has "web"). policyDecision<'
     )
 
 

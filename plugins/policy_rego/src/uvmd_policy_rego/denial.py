@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from uvmd_policy_rego import defaults
+from uvmd_policy_rego import defaults, nearest
 from uvmd_policy_rego.values import go_json
 
 NO_REASON = (
@@ -14,7 +14,7 @@ NO_REASON = (
     "Please check security policy or re-generate with tooling."
 )
 NOT_VALID = "Security policy is not valid. Please check security policy or re-generate with tooling."
-_SENTENCE_BYTES = 512
+_SENTENCE_BYTES = 768
 
 _PLACEHOLDERS = (
     (
@@ -88,13 +88,23 @@ def sentence(document: Mapping[str, Any], point: str) -> str:
     if isinstance(error, str):
         why = f"the policy could not answer ({error.splitlines()[0] if error else 'no text'})"
     elif isinstance(reason, dict) and isinstance(reason.get("errors"), list) and reason["errors"]:
-        why = "; ".join(str(one) for one in reason["errors"])
+        why = "; ".join(_with_details(str(one), document) for one in reason["errors"])
     else:
         why = "the policy gave no reason"
     # A host looks for the first mark: nothing that a policy says may look like one.
     why = why.replace("policyDecision", "policy decision")
     text = f"The security policy does not allow {point}: {why}"
     return text.encode()[:_SENTENCE_BYTES].decode(errors="ignore") + "."
+
+
+def _with_details(error: str, document: Mapping[str, Any]) -> str:
+    """Say what differed, too: the document is cut where a container is of a usual size."""
+    input, reason = document.get("input"), document["reason"]
+    candidates = reason.get("error_objects")
+    if not isinstance(input, Mapping) or not isinstance(candidates, list):
+        return error
+    found = nearest.details(error, input, candidates)
+    return f"{error} ({found})" if found else error
 
 
 def wrapped(document: Mapping[str, Any], limit: int) -> str:

@@ -7,7 +7,6 @@ they take no part in this.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 from uvmd_policy_rego import defaults
 from uvmd_policy_rego.engine import EngineError
 from uvmd_policy_rego.legacy import FRAMEWORK_POINTS
+from uvmd_policy_rego.nearest import likeness
 from uvmd_policy_rego.session import Session
 from uvmd_policy_rego.store import Operation
 
@@ -62,15 +62,6 @@ def _likeness(point: str, input: Mapping[str, Any], candidate: Mapping[str, Any]
         return likeness(asked, candidate.get("command"))
     processes = [one for one in candidate.get("exec_processes") or () if isinstance(one, dict)]
     return max((likeness(asked, one.get("command")) for one in processes), default=0.0)
-
-
-def likeness(one: Any, other: Any) -> float:
-    """Tell how much two commands have in common, from 0 to a little above 1."""
-    if not isinstance(one, list) or not isinstance(other, list):
-        return 0.0
-    first, second = [str(word) for word in one], [str(word) for word in other]
-    letters = difflib.SequenceMatcher(None, " ".join(first)[:500], " ".join(second)[:500]).ratio()
-    return difflib.SequenceMatcher(None, first, second).ratio() + letters / 100
 
 
 def _known(value: Mapping[str, Any]) -> dict[str, Any]:

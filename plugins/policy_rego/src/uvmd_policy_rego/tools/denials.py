@@ -18,7 +18,7 @@ _CUT = re.compile(r"policyDecision<\s*([A-Za-z0-9+/=]+)")
 NO_DOCUMENT = (
     "there is no policy decision in this text: no base64 between policyDecision< and >policyDecision"
 )
-REDACTED = "<<redacted>>"
+_SENTENCE = re.compile(r"The security policy does not allow ([a-z][a-z0-9_]*): (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,16 @@ class Denial:
     def point(self) -> str:
         """The rule that denied; empty where the document does not say."""
         rule = (self.input or {}).get("rule", "")
-        return rule if isinstance(rule, str) else ""
+        if isinstance(rule, str) and rule:
+            return rule
+        found = _SENTENCE.search(self.before)
+        return found.group(1) if found else ""
+
+    @property
+    def sentence(self) -> str:
+        """What the VM said in plain words before the document; empty where it said nothing."""
+        found = _SENTENCE.search(self.before)
+        return found.group(2).strip().rstrip(".") if found else ""
 
     @property
     def errors(self) -> tuple[str, ...]:

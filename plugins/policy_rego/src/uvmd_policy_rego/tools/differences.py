@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from uvmd_policy_rego.tools.closest import CAPABILITIES, likeness, mounts_named
+from uvmd_policy_rego import nearest
+from uvmd_policy_rego.nearest import likeness
+from uvmd_policy_rego.tools.closest import CAPABILITIES, mounts_named
 
 _SUBJECTS = (
     "containerID", "target", "unmountTarget", "argList", "issuer", "resource_type",
@@ -93,14 +95,7 @@ def _of_error(point: str, error: str, input: Mapping[str, Any], candidate: Mappi
 
 def command(asked: Any, allowed: Any) -> str:
     """Say where two commands part."""
-    if not isinstance(asked, list) or not isinstance(allowed, list):
-        return f"command: asked {_shown(asked)}, the policy has {_shown(allowed)}"
-    for number, (one, other) in enumerate(zip(asked, allowed, strict=False)):
-        if one != other:
-            return f"command: argument {number} is {_shown(one)!s}, the policy has {_shown(other)!s}"
-    if len(asked) > len(allowed):
-        return f"command: asked with {_shown(asked[len(allowed) :])} more at its end"
-    return f"command: asked without {_shown(allowed[len(asked) :])} at its end"
+    return f"command: {nearest.command(asked, allowed)}"
 
 
 def _processes(input: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:

@@ -52,6 +52,8 @@ class Explanation:
     reasons: tuple[Reason, ...]
     closest: Closest | None = None
     notes: tuple[str, ...] = field(default=())
+    #: The VM's own sentence, where the message was cut and it says more than what is left.
+    said: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -63,6 +65,8 @@ class Explanation:
         if self.point:
             out.append(f"  rule: {self.point}")
         out += ["", "Why"] if self.reasons else []
+        if self.said:
+            out.append(f"  the VM says: {self.said}")
         for reason in self.reasons:
             out.append(f"  - {reason.error}")
             if reason.meaning:
@@ -118,7 +122,8 @@ def explain(denial: Denial, policy: str = "") -> Explanation:
         candidates, source = _candidates(denial, policy)
         closest = _closest(denial, denial.input, candidates)
         notes += _about(source, candidates, closest)
-    return Explanation(denial.point, _asked(denial), tuple(reasons), closest, tuple(notes))
+    said = denial.sentence if denial.truncated and closest is None else ""
+    return Explanation(denial.point, _asked(denial), tuple(reasons), closest, tuple(notes), said)
 
 
 def _asked(denial: Denial) -> str:
@@ -149,6 +154,8 @@ def _notes(denial: Denial) -> list[str]:
         "reason": "the reasons",
     }
     gone = ", ".join(parts.get(one, one) for one in denial.truncated)
+    if denial.input is None:
+        return [f"the message was too long and was sent without {gone}: there is nothing to compare"]
     return [f"the message was too long and was sent without {gone}; with --policy more can be said"]
 
 
