@@ -40,8 +40,9 @@ def lift(text: str) -> str:
         if end - head.end() < _SHORT or _REST_OF_LINE.match(clean, end) is None:
             continue
         # As it was written, so that numbers stay what they are; a raw string has no escapes.
+        # The space tells the call from one of the fragment's own, which may get a wrong type.
         value = _in_lines(clean[head.end() : end])
-        kept += [clean[at : head.start()], head.group(1), f"json.unmarshal(`{value}`)"]
+        kept += [clean[at : head.start()], head.group(1), f"json.unmarshal (`{value}`)"]
         at = end
     return "".join([*kept, clean[at:]]) if kept else text
 
