@@ -115,7 +115,8 @@ class Builder:
         debian = self.debian()
         pins = wheels.pins_for(self._distributions, REPOSITORY / ".ci" / "constraints.txt")
         config = self._wishes.config or HERE / "root" / "etc" / "uvmd" / "uvmd.toml"
-        parts = (debian.name, pins, HERE / "guestimage", HERE / "root", HERE / "init", config)
+        recipes = (HERE / "guestimage", HERE.parent / "common")
+        parts = (debian.name, pins, *recipes, HERE / "root", HERE / "init", config)
         image = Image(self._cache / f"base-{digest(parts, skip=('__pycache__', '.pyc'))}")
         if not image.folder.exists():
             self._build_base(image.folder, debian, pins, config)

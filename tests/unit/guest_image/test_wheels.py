@@ -70,3 +70,18 @@ def test_the_latest_builds_are_kept(tmp_path: Path) -> None:
     (tmp_path / "base-000000000001.999999999").mkdir()  # a killed run's
     keep_latest("base", folders[0], keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [folders[0].name, folders[3].name]
+
+
+def test_the_version_of_core_is_the_one_that_it_says_at_run_time() -> None:
+    import uvmd
+
+    versions = {one.name: one.version for one in find_distributions(REPOSITORY)}
+    assert versions["uvmd"] == uvmd.__version__
+    assert all(version[0].isdigit() for version in versions.values())
+
+
+def test_wheels_are_chosen_for_the_python_that_the_image_has() -> None:
+    from building import distributions
+    from guestimage import recipe
+
+    assert recipe.PYTHON == distributions.PYTHON
