@@ -234,6 +234,14 @@ def test_an_exec_has_its_own_environment_and_user(invoke: Invoke, daemon: FakeDa
     assert daemon.bodies(Message.EXECUTE)[0]["ContainerId"] == "web"
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_an_exec_names_its_capabilities_where_a_policy_wants_that(
+    invoke: Invoke, daemon: FakeDaemon, named: bool
+) -> None:
+    invoke("exec", *(["--usual-capabilities"] if named else []), "web", "true")
+    assert ("capabilities" in parameters(daemon)["OciProcess"]) is named
+
+
 def test_an_exec_in_the_vm_takes_no_id(invoke: Invoke, daemon: FakeDaemon) -> None:
     result = invoke("exec", "--vm", "-d", "sleep", "60")
     assert result.stdout == "101\n"
@@ -241,7 +249,7 @@ def test_an_exec_in_the_vm_takes_no_id(invoke: Invoke, daemon: FakeDaemon) -> No
 
 
 @pytest.mark.parametrize(
-    "words", [["web"], ["--vm", "-u", "x", "id"], ["-d", "-i", "web", "sh"], ["-t", "web", "sh"]]
+    "words", [["web"], ["--vm", "-u", "x", "id"], ["--vm", "--usual-capabilities", "id"], ["-d", "-i", "web", "sh"], ["-t", "web", "sh"]]
 )
 def test_an_exec_that_makes_no_sense_is_a_wrong_usage(invoke: Invoke, words: list[str]) -> None:
     assert invoke("exec", *words).exit_code == 2

@@ -22,6 +22,7 @@ PRIVILEGED = "io.microsoft.virtualmachine.lcow.privileged"
 CONTAINER_TYPE = "io.kubernetes.cri.container-type"
 SANDBOX_ID = "io.kubernetes.cri.sandbox-id"
 
+_SETS = ("bounding", "effective", "permitted")
 #: What the containers of a pod share, and the kernel's names for it.
 _SHARED = {"ipc": "ipc", "network": "net", "uts": "uts"}
 
@@ -133,13 +134,18 @@ def build_process(options: ContainerOptions) -> dict[str, Any]:
         "args": list(options.args),
         "env": merge_env(default_env(options.terminal), options.env),
         "cwd": options.cwd,
-        "capabilities": {name: names for name in ("bounding", "effective", "permitted")},
+        "capabilities": dict.fromkeys(_SETS, names),
         "noNewPrivileges": False,
     }
     if options.terminal and options.console_size:
         rows, columns = options.console_size
         process["consoleSize"] = {"height": rows, "width": columns}
     return process
+
+
+def usual_capabilities() -> dict[str, list[str]]:
+    """Return the capability sets of a container for which nothing else was asked."""
+    return {name: list(spec_defaults.CAPABILITIES) for name in _SETS}
 
 
 def default_env(terminal: bool) -> list[str]:

@@ -11,7 +11,7 @@ from uvmd.cli.ctl.foreground import require_terminal, run_in_foreground, window_
 from uvmd.cli.ctl.run import environment
 from uvmd.cli.ctl.settings import Settings, common, pass_settings
 from uvmd.client import Client, Process
-from uvmd.client.spec import default_env, merge_env
+from uvmd.client.spec import default_env, merge_env, usual_capabilities
 
 SIGKILL = 9
 SIGPIPE = 13
@@ -24,6 +24,11 @@ SIGPIPE = 13
 @click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable (repeatable).")
 @click.option("-w", "--workdir", default="/", metavar="DIR", help="Working directory.")
 @click.option("-u", "--user", default="", metavar="USER[:GROUP]", help="Run as this user, by name or number.")
+@click.option(
+    "--usual-capabilities",
+    is_flag=True,
+    help="Name the capabilities that `run` gives; a security policy wants them named.",
+)
 @click.option("--vm", is_flag=True, help="Run in the VM itself, outside every container; takes no ID.")
 @common()
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[ID] COMMAND...")
@@ -53,6 +58,8 @@ def exec_verb(
     """
     if not vm and len(words) < 2:
         raise click.UsageError("expected: uvmctl exec ID COMMAND...")
+    if vm and how["usual_capabilities"]:
+        raise click.UsageError("a process in the VM has all capabilities; leave --usual-capabilities out")
     if vm and how["user"]:
         raise click.UsageError("a process in the VM is always root; leave -u out")
     if detach and interactive:
@@ -93,6 +100,8 @@ def _in_container(
         "env": merge_env(default_env(tty), environment(how["env"])),
         "cwd": how["workdir"],
     }
+    if how["usual_capabilities"]:
+        oci["capabilities"] = usual_capabilities()
     if tty:
         rows, columns = window_size()
         oci["consoleSize"] = {"height": rows, "width": columns}
