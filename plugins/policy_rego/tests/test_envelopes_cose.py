@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -266,6 +267,14 @@ def test_huge_messages_are_read_once_and_refused_cheaply() -> None:
     refused(raw(b"\x40", b"\xa1\x00" + b"\x81" * 100_000), "nested deeper than 32 levels")
     many = {n: 0 for n in range(1000, 131072 + 1001)}
     refused(raw(b"\x40", cbor.encode(many), b"\x40", b"\x41\x00"), "more than 131072 entries")
+
+
+def test_a_message_of_nothing_but_small_items_is_not_read_to_its_end() -> None:
+    row = b"\x9a\x00\x01\x00\x00" + b"\x00" * 65536
+    began = time.process_time()
+    refused(raw(b"\x40", b"\xa1\x00\x98\xb0" + row * 176), "more than 262144 items")
+    refused(raw(b"\x40", b"\xa1\x00\x98\xb0" + b"\x80" * 12_000_000), "extraneous|items|require bstr")
+    assert time.process_time() - began < 2
 
 
 def test_issuer_and_feed_come_from_claims_or_old_labels_never_both() -> None:

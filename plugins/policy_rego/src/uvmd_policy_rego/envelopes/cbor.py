@@ -16,6 +16,8 @@ from uvmd_policy_rego.envelopes.errors import CborError
 
 MAX_DEPTH: Final = 32
 MAX_ENTRIES: Final = 131072
+#: Items in all: a message of megabytes could be an item a byte, each of them a Python object.
+MAX_ITEMS: Final = 262144
 UINT, NEGATIVE, BYTES, TEXT, ARRAY, MAP, TAG, SIMPLE = range(8)
 _BREAK: Final = 0xFF
 _FLOATS: Final = {25: ">e", 26: ">f", 27: ">d"}
@@ -54,6 +56,7 @@ class Reader:
         self.position = 0
         self._lenient = lenient
         self._tags = tags
+        self._items = 0
 
     def head(self) -> tuple[int, int | None]:
         """Read an item's major type and argument; None is an indefinite length."""
@@ -74,6 +77,9 @@ class Reader:
         """Read one item as a Python value."""
         start = self.position
         initial = self.peek()
+        self._items += 1
+        if self._items > MAX_ITEMS:
+            raise CborError(f"cbor: more than {MAX_ITEMS} items at byte {start}")
         if initial >> 5 == SIMPLE:
             return self._simple()
         major, argument = self.head()

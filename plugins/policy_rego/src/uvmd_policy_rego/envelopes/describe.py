@@ -58,7 +58,7 @@ def _problems(data: bytes) -> Iterator[str]:
         yield "either issuer and feed must both be provided in the COSE_Sign1 protected header"
     else:
         try:
-            resolve(envelope.issuer, envelope.chain)
+            resolve(envelope.issuer, envelope.chain, envelope.paths)
         except EnvelopeError as error:
             yield f"failed to resolve DID: {error}"
     try:

@@ -70,8 +70,10 @@ def parse_did(text: str) -> Did:
     return Did(text, tokens[3], tokens[4], tuple(tuple(policy.split(":")) for policy in policies))
 
 
-def resolve(text: str, chain: Sequence[Certificate]) -> dict[str, Any]:
+def resolve(text: str, chain: Sequence[Certificate], paths: Sequence[Path] = ()) -> dict[str, Any]:
     """Return the did's document, if the did holds for every path of the chain.
+
+    ``paths`` are those of the chain, where they have been found before.
 
     Raises:
         DidError: it does not; the text says which part.
@@ -81,7 +83,7 @@ def resolve(text: str, chain: Sequence[Certificate]) -> dict[str, Any]:
     if len(chain) == 1:
         raise DidError("DID verification failed: certificate chain too short")
     try:
-        paths = find_paths(chain)
+        paths = paths or find_paths(chain)
     except ChainError as error:
         raise DidError(f"certificate chain verification failed: {error}") from None
     try:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uvmd_policy_rego.envelopes import cose, headers
 from uvmd_policy_rego.envelopes.cbor import go_type
 from uvmd_policy_rego.envelopes.certificates import Certificate
-from uvmd_policy_rego.envelopes.chain import find_paths
+from uvmd_policy_rego.envelopes.chain import Path, find_paths
 from uvmd_policy_rego.envelopes.errors import ChainError, EnvelopeError
 from uvmd_policy_rego.envelopes.receipts import Receipt, parse_receipts
 
@@ -18,11 +18,12 @@ MAX_CERTIFICATES: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What a valid envelope says. The did is not resolved yet."""
+    """What a valid envelope says, and the paths of its chain. The did is not resolved yet."""
 
     message: cose.Sign1
     algorithm: int
     chain: tuple[Certificate, ...]
+    paths: tuple[Path, ...]
     issuer: str
     feed: str
     content_type: str
@@ -57,11 +58,10 @@ def open_envelope(data: bytes) -> Envelope:
     message = cose.parse_sign1(data)
     algorithm = message.algorithm()
     chain = chain_of(message)
-    if len(chain) > 1:
-        try:
-            find_paths(chain)
-        except ChainError as error:
-            raise ChainError(f"certificate chain verification failed - {error}") from None
+    try:
+        paths = tuple(find_paths(chain)) if len(chain) > 1 else ()
+    except ChainError as error:
+        raise ChainError(f"certificate chain verification failed - {error}") from None
     cose.require_key(algorithm, chain[0].public_key)
     if message.payload is None:
         raise EnvelopeError("missing payload")
@@ -73,7 +73,7 @@ def open_envelope(data: bytes) -> Envelope:
         receipts = tuple(parse_receipts(message.unprotected))
     except EnvelopeError as error:
         raise EnvelopeError(f"parsing receipts: {error}") from None
-    return Envelope(message, algorithm, chain, issuer, feed, content_type, message.payload, receipts)
+    return Envelope(message, algorithm, chain, paths, issuer, feed, content_type, message.payload, receipts)
 
 
 def chain_of(message: cose.Sign1) -> tuple[Certificate, ...]:

@@ -62,7 +62,7 @@ def load(enforcer: Policy, blob: bytes, media_type: str) -> None:
     if not envelope.issuer or not envelope.feed:
         raise PolicyDenied("either issuer and feed must both be provided in the COSE_Sign1 protected header")
     try:
-        resolve(envelope.issuer, envelope.chain)
+        resolve(envelope.issuer, envelope.chain, envelope.paths)
     except DidError as error:
         raise PolicyDenied(f"failed to resolve DID: {error}") from None
     try:

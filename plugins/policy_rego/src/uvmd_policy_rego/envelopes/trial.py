@@ -53,7 +53,7 @@ class Trial:
         """Say of reference info what a daemon leaves to the workloads."""
         envelope = open_envelope(blob)
         try:
-            resolve(envelope.issuer, envelope.chain)
+            resolve(envelope.issuer, envelope.chain, envelope.paths)
             holds = "holds"
         except DidError as error:
             holds = str(error)
