@@ -18,6 +18,7 @@ import adapters
 import attaching
 import bare
 import calibration
+import deciding
 import footprint
 import lives
 import overlays
@@ -62,6 +63,7 @@ def sections(quick: bool) -> dict[str, Callable[[], Iterable[Figure]]]:
         "overlay": lambda: [overlays.added_and_removed(5 * count)],
         "image": lambda: image_against_tools((256 if quick else 1024) << 20, 1 if quick else 3),
         "network": lambda: [adapters.added_to_a_pod(count)],
+        "policy": lambda: deciding.by_size(quick),
         "pods": lambda: [
             *on("crun", lambda daemon, bridge: pods.workload_against_bare(daemon, bridge, "crun", count)),
             *on("runc", lambda daemon, bridge: pods.workload_against_bare(daemon, bridge, "runc", count)),

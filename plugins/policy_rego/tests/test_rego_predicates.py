@@ -9,12 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uvmd_policy_rego.engine import Engine
-from uvmd_policy_rego.predicates import env_rules, mount_sources, same, same_capabilities, same_names
+from uvmd_policy_rego.predicates import (
+    Mounts,
+    Places,
+    env_rules,
+    mounts_left,
+    same,
+    same_capabilities,
+    same_names,
+)
 from uvmd_policy_rego.values import canonical
 
 SCALARS = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "a", "1", "true", 0.5])
+KEYS = st.sampled_from("ab")
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner), max_leaves=6
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner), max_leaves=6
 )
 
 
@@ -54,7 +63,8 @@ def test_numbers_are_equal_by_value_and_true_is_no_number() -> None:
 
 
 def test_all_five_sets_of_capabilities_must_be_there() -> None:
-    whole: dict[str, Any] = dict.fromkeys(("bounding", "effective", "inheritable", "permitted", "ambient"), ["A"])
+    names = ("bounding", "effective", "inheritable", "permitted", "ambient")
+    whole: dict[str, Any] = {name: ["A"] for name in names}
     assert same_capabilities(whole, {name: {"A"} for name in whole})
     for name in whole:
         assert not same_capabilities({**whole, name: None}, {**whole, name: None})
@@ -83,11 +93,32 @@ def test_variables_that_a_rule_names_are_found_and_the_others_left() -> None:
     assert found([odd], ["B=2=3"])[0] == set()
 
 
-def test_a_mount_has_the_sources_of_what_it_is_otherwise_as() -> None:
+PLACES = Places((("sandbox://", "/box"), ("hugepages://", None)), "plan9://")
+
+
+def left(constraints: list[Any], mounts: Any) -> list[tuple[Any, ...]]:
+    found = mounts_left([Mounts(constraints)], mounts, PLACES, lambda pattern: [f"^{pattern}$"])
+    return [(one["at"], one["source"], one["patterns"], one["plan9"]) for one in found]
+
+
+def test_a_mount_is_held_against_the_constraints_that_it_is_otherwise_as() -> None:
     constraint = {"destination": "/d", "type": "bind", "options": ["ro", "bind"], "source": "s"}
-    mount = {"destination": "/d", "type": "bind", "options": ["bind", "ro"], "source": "any"}
-    odd = [{**constraint, key: value} for key, value in {"type": "t", "options": ["ro"], "source": None}.items()]
-    assert mount_sources([constraint, *odd, None, {}], [mount, {}, None]) == [["s"], [], []]
-    assert mount_sources([{**constraint, "destination": ""}], [{**mount, "destination": ""}]) == [[]]
-    assert mount_sources([constraint], [{**mount, "options": None}]) == [[]]
-    assert mount_sources([constraint], None) == []
+    mount = {"destination": "/d", "type": "bind", "options": ["bind", "ro"], "source": "s"}
+    assert left([constraint], [mount]) == []
+    for odd in ({"type": "t"}, {"options": ["ro"]}, {"options": None}, {"source": "x"}, {"destination": "/e"}):
+        assert left([constraint], [mount, {**mount, **odd}]) == [
+            (1, odd.get("source", "s"), [], False),
+        ]
+        assert left([{**constraint, **odd}], [mount]) == [(0, "s", [], False)]
+    assert left([{**constraint, "destination": ""}], [{**mount, "destination": ""}])
+    assert left([constraint, None, {}], [None, {}, 5]) == [(n, None, [], False) for n in range(3)]
+    assert left([constraint], None) == []
+
+
+def test_what_a_source_may_still_be_is_said() -> None:
+    mount = {"destination": "/d", "type": "bind", "options": [], "source": "/box/a"}
+    sources = ["sandbox://sandbox://a.+", "hugepages://b", "plan9://c", "plain"]
+    constraints = [{**mount, "source": source} for source in sources]
+    assert left(constraints, [mount]) == [(0, "/box/a", ["^/box/boxa.+$"], True)]
+    assert left(constraints, [{**mount, "source": "plan9://c"}]) == []
+    assert left(constraints, [{**mount, "source": 5}]) == [(0, 5, [], True)]

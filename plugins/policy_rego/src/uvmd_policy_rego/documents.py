@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from uvmd_policy_rego import defaults, modules, predicates
+from uvmd_policy_rego import defaults, lenient, modules, predicates
 from uvmd_policy_rego.engine import Engine, EngineError, Function, Patterns
 from uvmd_policy_rego.index import LayerIndex
 from uvmd_policy_rego.kept import Change, sha256
@@ -35,7 +35,9 @@ class Documents:
         self.static = modules.is_static(left)
         self.default_mounts = [dict(mount) for mount in default_mounts]
         self.added_mounts = 0
+        self._mounts = {"default": predicates.Mounts(self.default_mounts)}
         self._privileged_mounts = [dict(mount) for mount in privileged_mounts]
+        self._mounts["privileged"] = predicates.Mounts(self._privileged_mounts)
         self._index = LayerIndex()
         self._patterns = Patterns()
         self._indexed: int | None = None
@@ -188,6 +190,7 @@ class Documents:
         """Add to the default mounts. Only policies that read ``data`` themselves pay for it."""
         self.default_mounts.extend(dict(mount) for mount in mounts)
         self.added_mounts += len(mounts)
+        self._mounts["default"] = predicates.Mounts(self.default_mounts)
         if not self.static:
             for engine in {id(e): e for e in (self._base, self._engine)}.values():
                 engine.replace_data(self._data())
@@ -223,14 +226,19 @@ class Documents:
         translated = None if whole is None else translate(whole)
         return [translated] if translated is not None and self._patterns.compiles(translated) else []
 
-    def _mount_sources(self, own: list[Any], also: list[str], mounts: Any) -> list[list[str]]:
-        """Say what mounts may come from: by a container's constraints and, named, those of all."""
-        constraints = list(own)
-        if "default" in also:
-            constraints += self.default_mounts
-        if "privileged" in also:
-            constraints += self._privileged_mounts
-        return predicates.mount_sources(constraints, mounts)
+    def _mounts_left(
+        self, own: list[Any], also: list[str], mounts: Any, places: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Hold mounts against a container's constraints and, where named, those of all."""
+        constraints = [predicates.Mounts(own), *(self._mounts[name] for name in also)]
+        prefixes = ((defaults.SANDBOX_PREFIX, "sandbox"), (defaults.HUGE_PAGES_PREFIX, "hugepages"))
+        where = predicates.Places([(prefix, places.get(key)) for prefix, key in prefixes], defaults.PLAN9_PREFIX)
+        return predicates.mounts_left(constraints, mounts, where, self._anchored)
+
+    def _translated(self, pattern: object) -> list[str]:
+        """Return a pattern of a policy's own rules as the engine knows it, as it stands."""
+        translated = translate(pattern) if isinstance(pattern, str) else None
+        return [translated] if translated is not None and self._patterns.compiles(translated) else []
 
     def _functions(self) -> dict[str, Function]:
         """What our Rego asks Python for. A list of one value stands for defined."""
@@ -239,7 +247,7 @@ class Documents:
             "uvmd.entry": (2, self.store.entry),
             "uvmd.keys": (1, self.store.keys),
             "uvmd.env_rules": (2, lambda rules, envs: predicates.env_rules(rules, envs, self._anchored)),
-            "uvmd.mount_sources": (3, self._mount_sources),
+            "uvmd.mounts_left": (4, self._mounts_left),
             "uvmd.same_names": (2, predicates.same_names),
             "uvmd.same_capabilities": (2, predicates.same_capabilities),
             "uvmd.hash_known": (1, self._index.hash_known),
@@ -248,6 +256,9 @@ class Documents:
             "uvmd.number": (1, lambda value: _optional(to_number(value))),
             "uvmd.anchor": (1, lambda pattern: _optional(anchor(pattern))),
             "uvmd.anchored": (1, self._anchored),
+            "uvmd.translated": (1, self._translated),
+            "uvmd.is_version": (1, lambda text: parse_version(text) is not None),
+            "uvmd.is_json": (1, lenient.is_json),
             "semver.is_valid": (1, lambda text: parse_version(text) is not None),
             "semver.compare": (2, _required_order),
             "crypto.sha256": (1, lambda text: sha256(text.encode()).hexdigest()),
@@ -260,11 +271,14 @@ def add_policy_module(engine: Engine, name: str, text: str) -> None:
     Raises:
         EngineError: it is neither; the error is that of v1.
     """
+    directed = lenient.directed(text)
+    if directed != text and not engine.has_module(lenient.NAME):
+        engine.add_module(lenient.NAME, lenient.module())
     try:
-        engine.add_module(name, text)
+        engine.add_module(name, directed)
     except EngineError as error:
         try:
-            engine.add_module(name, text, old=True)
+            engine.add_module(name, directed, old=True)
         except EngineError:
             raise error from None
 

@@ -39,12 +39,14 @@ class Engine:
             self._engine.add_extension(name, arity, function)
         self._engine.add_data_json(json.dumps(data))
         self._no_rules: set[str] = set()
+        self._modules: set[str] = set()
 
     def clone(self) -> Engine:
         """Return an engine with the same modules and data, which may get more."""
         copy = object.__new__(Engine)
         copy._engine = self._engine.clone()
         copy._no_rules = set()
+        copy._modules = set(self._modules)
         return copy
 
     def add_module(self, name: str, text: str, *, old: bool = False) -> str:
@@ -56,7 +58,9 @@ class Engine:
         self._no_rules.clear()
         try:
             self._engine.set_rego_v0(old)
-            return str(self._engine.add_policy(name, _broken(text)))
+            package = str(self._engine.add_policy(name, _broken(text)))
+            self._modules.add(name)
+            return package
         except BaseException as error:
             raise _engine_error(error) from None
         finally:
@@ -65,6 +69,10 @@ class Engine:
     def syntax(self) -> Any:
         """Return the syntax trees of the modules, with their places: for tools that read policies."""
         return json.loads(self._engine.get_ast_as_json())
+
+    def has_module(self, name: str) -> bool:
+        """Say whether a module of this name was added."""
+        return name in self._modules
 
     def replace_data(self, data: Mapping[str, Any]) -> None:
         """Put other data in place. Slow: the next query prepares everything anew."""

@@ -6,8 +6,8 @@ pattern is matched here: patterns are the engine's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 _SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
@@ -92,18 +92,59 @@ def _texts_of(rule: dict[str, Any]) -> set[str]:
     return found
 
 
-def mount_sources(constraints: Sequence[Any], mounts: Any) -> list[list[str]]:
-    """Return for each mount what its source may be, by the constraints that it is otherwise as."""
-    asked = mounts if isinstance(mounts, list) else []
-    return [[one["source"] for one in constraints if _is_as(one, mount)] for mount in asked]
+class Mounts:
+    """Constraints on mounts, found by destination: nearly all have one of their own."""
+
+    def __init__(self, constraints: Iterable[Any]) -> None:
+        self._by_destination: dict[str, list[dict[str, Any]]] = {}
+        for one in constraints:
+            if not isinstance(one, dict) or not isinstance(one.get("source"), str) or "type" not in one:
+                continue
+            destination = one.get("destination")
+            # A mount's destination is a text; nothing else is equal to one.
+            if isinstance(destination, str) and destination:
+                self._by_destination.setdefault(destination, []).append(one)
+
+    def sources(self, mount: dict[str, Any]) -> list[str]:
+        """Return what a mount's source may be, by the constraints that it is otherwise as."""
+        return [
+            one["source"]
+            for one in self._by_destination.get(mount["destination"], ())
+            if same(one["type"], mount.get("type")) and same_names(one.get("options"), mount.get("options"))
+        ]
 
 
-def _is_as(constraint: Any, mount: Any) -> bool:
-    if not isinstance(constraint, dict) or not isinstance(mount, dict):
-        return False
-    if not isinstance(constraint.get("source"), str):
-        return False
-    for key in ("destination", "type"):
-        if key not in constraint or key not in mount or not same(constraint[key], mount[key]):
-            return False
-    return mount["destination"] != "" and same_names(constraint.get("options"), mount.get("options"))
+class Places(NamedTuple):
+    """What stands for the prefixes of a constraint's source: prefix and directory; and plan9's."""
+
+    patterns: Sequence[tuple[str, Any]]
+    plan9: str
+
+
+def mounts_left(
+    constraints: Sequence[Mounts], mounts: Any, places: Places, anchored: Callable[[Any], Sequence[str]]
+) -> list[dict[str, Any]]:
+    """Return the mounts whose source is not literally allowed, and by what it still may be.
+
+    ``patterns`` are to be tried on it; ``plan9`` says that a share mounted there would do.
+    """
+    left = []
+    for at, mount in enumerate(mounts if isinstance(mounts, list) else ()):
+        known = isinstance(mount, dict) and isinstance(mount.get("destination"), str)
+        allowed = [one for some in constraints for one in some.sources(mount)] if known else []
+        source = mount.get("source") if known else None
+        if source not in allowed:
+            left.append({"at": at, "source": source, **_ways(allowed, source, places, anchored)})
+    return left
+
+
+def _ways(
+    allowed: Sequence[str], source: Any, places: Places, anchored: Callable[[Any], Sequence[str]]
+) -> dict[str, Any]:
+    patterns: list[str] = []
+    if isinstance(source, str):
+        for prefix, directory in places.patterns:
+            if isinstance(directory, str):
+                found = [one.replace(prefix, directory) for one in allowed if one.startswith(prefix)]
+                patterns += [pattern for one in found for pattern in anchored(one)]
+    return {"patterns": patterns, "plan9": any(one.startswith(places.plan9) for one in allowed)}

@@ -245,45 +245,39 @@ valid_caps_for_all(containers, privileged) := all_caps_sets_are_equal(largest_ca
 	allow_capability_dropping
 }
 
-# Mounts
-
-mountSource_ok(constraint, source) if constraint == source
+# Mounts. Python compares; what it returns is left to be matched with patterns and shares.
 
 mountSource_ok(constraint, source) if {
-	startswith(constraint, data.sandboxPrefix)
-	pattern_matches(replace(constraint, data.sandboxPrefix, input.sandboxDir), source)
+	mount := {"destination": "/", "type": "", "options": [], "source": source}
+	left := uvmd.mounts_left([object.union(mount, {"source": constraint})], [], [mount], places)
+	every one in left {
+		source_left_ok(one)
+	}
 }
 
-mountSource_ok(constraint, source) if {
-	startswith(constraint, data.hugePagesPrefix)
-	pattern_matches(replace(constraint, data.hugePagesPrefix, input.hugePagesDir), source)
+mountConstraint_ok(constraint, mount) if {
+	every one in uvmd.mounts_left([constraint], [], [mount], places) {
+		source_left_ok(one)
+	}
 }
 
-mountSource_ok(constraint, source) if {
-	startswith(constraint, data.plan9Prefix)
-	data.metadata.p9mounts[source] == input.containerID
+# Where the prefixes of a source are in this request.
+places := {"sandbox": object.get(input, "sandboxDir", null), "hugepages": object.get(input, "hugePagesDir", null)}
+
+source_left_ok(one) if {
+	some pattern in one.patterns
+	regex.match(pattern, one.source)
 }
 
-mountConstraint_ok(constraint, mount) if source_among(uvmd.mount_sources([constraint], [], [mount])[0], mount)
-
-# The sources of what a mount is as, by destination, type and options.
-mount_ok(mounts, allow_elevated, mount) if {
-	source_ok(uvmd.mount_sources(listed(mounts), also(allow_elevated), [mount])[0], mount)
+source_left_ok(one) if {
+	one.plan9
+	data.metadata.p9mounts[one.source] == input.containerID
 }
 
-also(allow_elevated) := ["default", "privileged"] if allow_elevated
-
-also(allow_elevated) := ["default"] if not allow_elevated
-
-source_among(sources, mount) if {
-	some source in sources
-	mountSource_ok(source, mount.source)
-}
-
-source_ok(sources, mount) if source_among(sources, mount)
+mount_left_ok(one, _) if source_left_ok(one)
 
 # The sandbox container may always write to sysfs; no workload runs in it.
-source_ok(_, mount) if {
+mount_left_ok(_, mount) if {
 	input.isSandboxContainer
 	mount.type == "sysfs"
 	mount.source == "sysfs"
@@ -291,11 +285,21 @@ source_ok(_, mount) if {
 	same_names(["nosuid", "noexec", "nodev", "rw"], mount.options)
 }
 
-mountList_ok(mounts, allow_elevated) if {
-	sources := uvmd.mount_sources(listed(mounts), also(allow_elevated), input.mounts)
-	every i, mount in input.mounts {
-		source_ok(sources[i], mount)
+also(allow_elevated) := ["default", "privileged"] if allow_elevated
+
+also(allow_elevated) := ["default"] if not allow_elevated
+
+mounts_ok(own, allow_elevated, mounts) if {
+	every one in uvmd.mounts_left(listed(own), also(allow_elevated), mounts, places) {
+		mount_left_ok(one, mounts[one.at])
 	}
+}
+
+mount_ok(mounts, allow_elevated, mount) if mounts_ok(mounts, allow_elevated, [mount])
+
+mountList_ok(mounts, allow_elevated) if {
+	is_array(input.mounts)
+	mounts_ok(mounts, allow_elevated, input.mounts)
 }
 
 # Layers: the request names the topmost first, a policy the base first.
