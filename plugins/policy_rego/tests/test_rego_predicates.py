@@ -105,7 +105,8 @@ def test_a_mount_is_held_against_the_constraints_that_it_is_otherwise_as() -> No
     constraint = {"destination": "/d", "type": "bind", "options": ["ro", "bind"], "source": "s"}
     mount = {"destination": "/d", "type": "bind", "options": ["bind", "ro"], "source": "s"}
     assert left([constraint], [mount]) == []
-    for odd in ({"type": "t"}, {"options": ["ro"]}, {"options": None}, {"source": "x"}, {"destination": "/e"}):
+    odds: list[dict[str, Any]] = [{"type": "t"}, {"options": ["ro"]}, {"options": None}]
+    for odd in (*odds, {"source": "x"}, {"destination": "/e"}):
         assert left([constraint], [mount, {**mount, **odd}]) == [
             (1, odd.get("source", "s"), [], False),
         ]

@@ -90,8 +90,9 @@ def test_starting_again_ends_the_one_that_runs(link: FakeLink, folder: Path) -> 
     service.kill()
     service.kill()
     assert link.released == [7, 8]
-    with pytest.raises(ConnectionRefusedError):
+    with pytest.raises(FileNotFoundError):
         service.connect(soon())
+    assert list(folder.iterdir()) == []
 
 
 def test_a_later_daemon_finds_the_process_and_may_end_it(link: FakeLink, folder: Path) -> None:

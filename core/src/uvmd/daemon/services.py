@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 from uvmd.api.environment import Limits
 from uvmd.monitor.link import Link, MonitorState
@@ -27,8 +28,10 @@ class Services:
     def __init__(self, link: Link, folder: str) -> None:
         self._link = link
         self._folder = folder
+        self._mutex = threading.Lock()
         self._left: dict[str, int] = {}
-        self._known: dict[str, Service] = {}
+        # Weakly: a plugin may describe one after the other, as a host sends policies.
+        self._known: WeakValueDictionary[str, Service] = WeakValueDictionary()
 
     def take_up(self, state: MonitorState) -> None:
         """Remember what an earlier daemon has started."""
@@ -41,11 +44,13 @@ class Services:
 
     def make(self, label: str, argv: Sequence[str], limits: Limits) -> Service:
         """Return a service; the same one for the same label."""
-        service = self._known.get(label)
-        if service is None:
-            made = Service(self._link, self._folder, label, argv, limits, self._left.pop(label, 0))
-            service = self._known.setdefault(label, made)
-        return service
+        with self._mutex:
+            service = self._known.get(label)
+            if service is None:
+                left = self._left.pop(label, 0)
+                service = Service(self._link, self._folder, label, argv, limits, left)
+                self._known[label] = service
+            return service
 
     def end(self) -> None:
         """Leave no socket behind. The processes end with the monitor."""
@@ -94,12 +99,7 @@ class Service:
             self._end()
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             with socket.socket(socket.AF_UNIX) as listener, _Folder(self._folder) as folder:
-                path = folder.path(self._label)
-                try:
-                    os.unlink(path)
-                except FileNotFoundError:
-                    pass
-                listener.bind(path)
+                listener.bind(folder.path(self._label))
                 listener.listen(_BACKLOG)
                 slot = self._link.new_slot()
                 self._link.service(
@@ -137,6 +137,10 @@ class Service:
             except ProcessLookupError:
                 pass
             self._link.release(slot)
+        try:
+            os.unlink(f"{self._folder}/{self._label}")
+        except FileNotFoundError:
+            pass
 
 
 class _Folder:

@@ -232,8 +232,9 @@ class Documents:
         """Hold mounts against a container's constraints and, where named, those of all."""
         constraints = [predicates.Mounts(own), *(self._mounts[name] for name in also)]
         prefixes = ((defaults.SANDBOX_PREFIX, "sandbox"), (defaults.HUGE_PAGES_PREFIX, "hugepages"))
-        where = predicates.Places([(prefix, places.get(key)) for prefix, key in prefixes], defaults.PLAN9_PREFIX)
-        return predicates.mounts_left(constraints, mounts, where, self._anchored)
+        where = [(prefix, places.get(key)) for prefix, key in prefixes]
+        there = predicates.Places(where, defaults.PLAN9_PREFIX)
+        return predicates.mounts_left(constraints, mounts, there, self._anchored)
 
     def _translated(self, pattern: object) -> list[str]:
         """Return a pattern of a policy's own rules as the engine knows it, as it stands."""

@@ -11,7 +11,7 @@ import json
 
 from uvmd.linux.seccomp import allow_only
 from uvmd.linux.syscalls import confine, end_with_parent
-from uvmd_policy_rego import modules, protocol
+from uvmd_policy_rego import lenient, modules, protocol
 from uvmd_policy_rego.desk import Desk
 
 #: Most often made first.
@@ -40,6 +40,7 @@ def warm_up() -> None:
     """Bring in whatever is read from files on first use: our Rego, Python's codecs."""
     for indexed in (True, False):
         modules.own_modules(indexed=indexed)
+    lenient.module()
     desk = Desk()
     asked = {"text": _POLICY, "policy": "", "kept": {}, "modules": [], "mounts": []}
     desk.handle(protocol.LOAD, json.dumps(asked).encode())
