@@ -39,6 +39,7 @@ help:
 	@echo "                   make coverage  unit tests, lines that none of them ran"
 	@echo
 	@echo "  in a guest       make guest-demo   boot a VM with uvmd as its service, run a container in it (root)"
+	@echo "                   make demo-policy  a policy at work: a pod allowed, a change denied, a fragment (root)"
 	@echo "                   make guest-test   the tests that need a kernel and devices of their own (root)"
 	@echo "                   make guest-bench  figures from the guest, each beside the bare system's (root)"
 	@echo "                   make guest-image  build the image of a utility VM: docs/guest-image.md (root)"
@@ -102,7 +103,7 @@ profile: $(READY)
 
 # -- guests: virtual machines with Debian's kernel (docs/guest-image.md, docs/guest-tests.md)
 
-.PHONY: guest-system guest-image guest-test guest-demo guest-bench
+.PHONY: guest-system guest-image guest-test guest-demo guest-bench demo-policy
 guest-system: | system
 	@.ci/system-packages guest
 
@@ -116,6 +117,11 @@ guest-test: $(READY) guest-system
 
 guest-demo: $(READY) guest-system
 	@PYTHONPATH=tests $(BIN)/python tests/guest/demo.py
+
+# A VM of its own: what a policy names are disks with hash trees.
+demo-policy: $(READY) guest-system
+	@$(BIN)/python packaging/guest-image/build.py --base
+	@PYTHONPATH=tests $(BIN)/python tests/guest/demo_policy.py
 
 guest-bench: $(READY) guest-system
 	@PYTHONPATH=tests $(BIN)/python tests/guest/bench.py $(ARGS)

@@ -190,6 +190,7 @@ def test_a_cut_message_says_what_is_gone_and_the_policy_brings_it_back() -> None
     # Nothing of the document is left, and the VM's own sentence says it all the same.
     assert bare.point == "create_container"
     assert 'argument 1 is "xxxxx' in bare.said
+    assert bare.lines()[0] == "The policy does not allow creating a container."
     assert any(line.startswith("  the VM says: invalid command (argument 1") for line in bare.lines())
     nothing = explain(parse_denial(json.dumps({"decision": "deny", "truncated": ["input", "reason"]})))
     assert "a request that the message no longer names" in nothing.lines()[0]

@@ -249,7 +249,14 @@ def test_an_exec_in_the_vm_takes_no_id(invoke: Invoke, daemon: FakeDaemon) -> No
 
 
 @pytest.mark.parametrize(
-    "words", [["web"], ["--vm", "-u", "x", "id"], ["--vm", "--usual-capabilities", "id"], ["-d", "-i", "web", "sh"], ["-t", "web", "sh"]]
+    "words",
+    [
+        ["web"],
+        ["--vm", "-u", "x", "id"],
+        ["--vm", "--usual-capabilities", "id"],
+        ["-d", "-i", "web", "sh"],
+        ["-t", "web", "sh"],
+    ],
 )
 def test_an_exec_that_makes_no_sense_is_a_wrong_usage(invoke: Invoke, words: list[str]) -> None:
     assert invoke("exec", *words).exit_code == 2

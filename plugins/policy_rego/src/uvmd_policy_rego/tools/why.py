@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -130,7 +131,10 @@ def _asked(denial: Denial) -> str:
     words = ASKED.get(denial.point, denial.point or "a request that the message no longer names")
     input = denial.input or {}
     what = differences.subject(denial.point, input)
-    return f"{words} {what}".rstrip()
+    if what:
+        return f"{words} {what}"
+    # The message was cut: of whom is not known.
+    return re.sub(r"( at| of( type)?|:)$", "", re.sub(r"\bcontainer$", "a container", words))
 
 
 def _other_reason(denial: Denial) -> list[Reason]:
