@@ -100,7 +100,7 @@ def _write_generated(made: Generated, wishes: dict[str, Any]) -> None:
         click.echo(measured.encoded)
     elif not output or output == "-":
         click.echo(measured.text, nl=False)
-    _tell(made, findings, bool(wishes["fragment"]))
+    _tell(made, findings, output if output and output != "-" else "policy", bool(wishes["fragment"]))
 
 
 def _write(path: str, content: str) -> None:
@@ -130,7 +130,7 @@ def _generated_json(made: Generated, findings: Sequence[Finding], fragment: bool
     return found
 
 
-def _tell(made: Generated, findings: Sequence[Finding], fragment: bool) -> None:
+def _tell(made: Generated, findings: Sequence[Finding], path: str, fragment: bool) -> None:
     from uvmd_policy_rego.tools.generate import meter
 
     measured = made.measured
@@ -144,7 +144,7 @@ def _tell(made: Generated, findings: Sequence[Finding], fragment: bool) -> None:
         _note(remark)
     for one in findings:
         if one.level != "note":
-            click.echo(one.sentence("policy"), err=True)
+            click.echo(one.sentence(path), err=True)
     origins = {origin.partition(" ")[0] for listed in made.config.layer_origins for origin in listed}
     if "computed" in origins:
         _note(
