@@ -22,12 +22,16 @@ _RESERVED = (
 )
 RESERVED = frozenset(_RESERVED.split())
 _PACKAGE = re.compile(r"package +([a-zA-Z_][a-zA-Z0-9_]*)\s*")
+#: No builtin is called here: it would bring a module of ours into every fragment's engine.
 _DEFINITIONS = """
 default __fragment_parameters_metadata := {{}}
 __fragment_parameters_metadata := data.{namespace}.parameters_api
 parameter(name) := __fragment_parameters[name]
 parameter(name) := __fragment_parameters_metadata[name]["default"] if not __fragment_parameter_given(name)
-__fragment_parameter_given(name) if name in object.keys(__fragment_parameters)
+__fragment_parameter_given(name) if {{
+	some key, _ in __fragment_parameters
+	key == name
+}}
 """
 
 
