@@ -65,12 +65,12 @@ class Fuzzer:
     def _fresh(self) -> None:
         choose = self.random.random
         self.fake = FakeHost(sequential=choose() < 0.3, strict=choose() < 0.3)
-        self.bridge = Bridge(self.fake, self._take)
+        self.bridge = Bridge(self.fake, self)
         self.generation = 0
         self.next_id = self.random.choice([0, 2**31, 2**64 - 10_000])
         self.asked: dict[int, int] = {}
         self.answered: Counter[int] = Counter()
-        self.in_flight: list[bytes] = []
+        self.in_flight: list[tuple[int, int, bytes]] = []
         self._connect()
 
     def step(self) -> None:
@@ -116,9 +116,9 @@ class Fuzzer:
 
     def _bounce(self) -> None:
         unsent, self.in_flight = self.in_flight, []
-        for frame in unsent:
+        for request, slot, frame in unsent:
             self._count(split(frame), -1)
-            self.bridge.bridge_unsent(frame)
+            self.bridge.bridge_unsent(request, slot, frame)
 
     def _exit(self) -> None:
         running = [process for process in self._processes() if process.exit_code is None]
@@ -157,7 +157,7 @@ class Fuzzer:
         frame = frame or decoder.next_frame()
         if frame is None or frame.encode() != stream or decoder.pending_bytes:
             raise Broken("the decoder lost a frame")
-        self.bridge.bridge_frame(self.generation, stream)
+        self.bridge.bridge_frame(self.generation, id_, stream)
         self.fake.timers.run_posted()
         if type_ != Message.WAIT:
             self._check_all_answered({id_})
@@ -167,12 +167,20 @@ class Fuzzer:
             if self.answered[id_] != 1:
                 raise Broken(f"request {id_} of type 0x{self.asked[id_]:08x}: {self.answered[id_]} answers")
 
-    def _take(self, generation: int, frame: bytes) -> None:
+    def forget_request(self, request: int) -> None:
+        if request not in self.asked:
+            raise Broken(f"request {request} is forgotten, and was never asked")
+
+    def send_frame(
+        self, generation: int, frame: bytes, request: int = 0, slot: int = 0, state: int = -1
+    ) -> None:
+        if not generation:
+            return
         if generation != self.generation:
             raise Broken(f"a frame for connection {generation}, now is {self.generation}")
         if len(frame) > MAX_OUTBOUND_BYTES:
             raise Broken(f"a frame of {len(frame)} bytes")
-        self.in_flight.append(frame)
+        self.in_flight.append((request, slot, frame))
         self.in_flight = self.in_flight[-5:]
         self._count(split(frame), 1)
 

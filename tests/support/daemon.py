@@ -100,6 +100,8 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self.exit_status: int | None = None
+        self._bridge: Connection | None = None
+        self._daemon_killed = False
         #: The whole log, once the folders are gone.
         self.last_log = ""
 
@@ -127,10 +129,17 @@ class Daemon:
         return self
 
     def connect(self, *, negotiate: bool = True, timeout_s: float = START_S) -> Connection:
-        """The daemon's next bridge connection; shows the log if there is none."""
+        """The daemon's next bridge connection; shows the log if there is none.
+
+        After ``kill_daemon`` that is the one there was, unless we have closed it: the next
+        daemon takes it over as it is.
+        """
+        if self._daemon_killed and self._bridge is not None and self._bridge.is_open:
+            return self._bridge
         try:
             if not self.stdio:
-                return self.host.accept(timeout_s, negotiate=negotiate)
+                self._bridge = self.host.accept(timeout_s, negotiate=negotiate)
+                return self._bridge
             process = self.process
             assert process.stdin is not None
             assert process.stdout is not None
@@ -170,6 +179,7 @@ class Daemon:
         pid = self.daemon_pid
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not is_running(pid), what="the daemon is dead")
+        self._daemon_killed = True
         return pid
 
     def stop(self, sig: int = signal.SIGTERM, timeout_s: float = STOP_S) -> int:

@@ -23,7 +23,9 @@ from uvmd.errors import (
     UvmdError,
     WaitTimeout,
 )
+from uvmd.host.doing import Doing
 from uvmd.host.requests import NULL_ID, ContainerExit, ExecuteRequest
+from uvmd.monitor.link import Earlier
 
 Done = Callable[[int | UvmdError], None]
 FOREVER_MS = 0xFFFF_FFFF
@@ -121,7 +123,18 @@ class FakeHost:
         self.raising: dict[str, BaseException] = {}
         self.returning: dict[str, Any] = {}
         self._listeners: list[Callable[[ContainerExit], None]] = []
+        #: What earlier daemons have done, by request; which were awaited, and how they ended.
+        self.earlier: dict[int, Earlier] = {}
+        self.awaited: list[int] = []
+        self.settled: list[tuple[int, bool]] = []
         self._next_pid = 100
+
+    def await_request(self, request: int) -> Earlier:
+        self.awaited.append(request)
+        return self.earlier.get(request, Earlier())
+
+    def settle_request(self, what: Doing, *, failed: bool) -> None:
+        self.settled.append((what.number, failed))
 
     def on_container_exit(self, listener: Callable[[ContainerExit], None]) -> None:
         self._listeners.append(listener)

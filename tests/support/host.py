@@ -94,6 +94,11 @@ class Connection:
         self._ids = itertools.count()
         self.outstanding: dict[int, int] = {}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether we have not closed it."""
+        return self._read_fd >= 0
+
     # -- frames
 
     def send_bytes(self, data: bytes) -> None:

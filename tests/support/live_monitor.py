@@ -46,14 +46,17 @@ class Recorder:
             self._seen.append(event)
             self._changed.notify_all()
 
-    def bridge_up(self, generation: int) -> None:
-        self._add("up", generation)
+    def bridge_up(self, generation: int, state: int) -> None:
+        self._add("up", generation, state)
 
-    def bridge_frame(self, generation: int, frame: bytes) -> None:
-        self._add("frame", generation, frame)
+    def bridge_frame(self, generation: int, request: int, frame: bytes) -> None:
+        self._add("frame", generation, frame, request)
 
-    def bridge_unsent(self, frame: bytes) -> None:
-        self._add("unsent", frame)
+    def bridge_again(self, generation: int, request: int, attempt: int, state: int, frame: bytes) -> None:
+        self._add("again", generation, frame, request, attempt, state)
+
+    def bridge_unsent(self, request: int, slot: int, frame: bytes) -> None:
+        self._add("unsent", frame, request, slot)
 
     def bridge_down(self, generation: int, reason: str) -> None:
         self._add("down", generation, reason)

@@ -18,13 +18,27 @@ class Peer:
     def __init__(self, fake: FakeHost, **options: Any) -> None:
         self.fake = fake
         self.sent: list[tuple[int, Frame]] = []
-        self.bridge = Bridge(fake, self._take, **options)
+        #: Frames that the monitor keeps, and requests that it need not keep.
+        self.held: list[tuple[int, int, bytes]] = []
+        self.forgotten: list[int] = []
+        #: What went with each frame that was sent: request, slot, state.
+        self.facts: list[tuple[int, int, int]] = []
+        self.bridge = Bridge(fake, self, **options)
         self.generation = 0
         self.next_id = 0
 
-    def _take(self, generation: int, frame: bytes) -> None:
+    def send_frame(
+        self, generation: int, frame: bytes, request: int = 0, slot: int = 0, state: int = -1
+    ) -> None:
         assert len(frame) <= MAX_OUTBOUND_BYTES
-        self.sent.append((generation, split(frame)))
+        if generation:
+            self.sent.append((generation, split(frame)))
+            self.facts.append((request, slot, state))
+        else:
+            self.held.append((request, slot, frame))
+
+    def forget_request(self, request: int) -> None:
+        self.forgotten.append(request)
 
     def connect(self, *, negotiate: bool = True) -> Peer:
         self.generation += 1
@@ -40,7 +54,8 @@ class Peer:
     def post(self, type_: int, body: bytes) -> int:
         """Send a request and return its id."""
         self.next_id += 1
-        self.bridge.bridge_frame(self.generation, Frame(type_, self.next_id, body).encode())
+        frame = Frame(type_, self.next_id, body).encode()
+        self.bridge.bridge_frame(self.generation, self.next_id + 1000, frame)
         return self.next_id
 
     def post_fields(self, type_: int, *, container_id: str = "c", **fields: Any) -> int:

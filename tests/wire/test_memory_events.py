@@ -112,9 +112,9 @@ def test_a_kill_is_seen_by_the_daemon_that_took_the_container_up(daemon: Daemon,
     with limited(asking, *shell(f"read line; {EATER}; sleep 600")) as container:
         init = container.init(stdin=True)
         daemon.kill_daemon()
-        fresh = daemon.connect(negotiate=False)
-        fresh.negotiate(UvmdEvents=True)
-        container.bridge = fresh
+        fresh = daemon.connect()
+        assert fresh is asking, "what was negotiated holds"
+        fresh.properties(container.id)  # it is taken up
         init.stdin.write(b"\n")
         fresh.wait_for_event(container.id, "OutOfMemory")
     fresh.close()

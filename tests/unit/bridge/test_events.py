@@ -69,7 +69,7 @@ def test_a_later_connection_that_did_not_ask_gets_nothing_of_the_earlier_ones() 
     lost = event_frame("Created", "c", {})
     peer.disconnect()
     peer.bridge.tell("Started", "c", {})
-    peer.bridge.bridge_unsent(lost)
+    peer.bridge.bridge_unsent(0, 0, lost)
     peer.connect()
     peer.bridge.tell("Exited", "c", {})
     assert events(peer) == []

@@ -12,7 +12,7 @@ from support.peer import Peer
 from uvmd.bridge.frames import Frame, split
 from uvmd.bridge.hresult import name_of
 from uvmd.bridge.identifiers import ZERO_GUID, Message
-from uvmd.bridge.server import Bridge, warm
+from uvmd.bridge.server import warm
 
 Z = ZERO_GUID
 UNSUPPORTED = "UNSUPPORTED_PROTOCOL_VERSION"
@@ -26,12 +26,13 @@ def before(type_: int, body: bytes) -> tuple[Frame, str]:
 
 
 def test_the_first_frame_of_a_real_host_gets_the_exact_answer() -> None:
-    sent: list[bytes] = []
-    bridge = Bridge(FakeHost(), lambda generation, frame: sent.append(frame))
+    peer = Peer(FakeHost())
+    bridge = peer.bridge
     bridge.bridge_up(1)
     body = f'{{"ContainerId":"","ActivityId":"{Z}","MinimumVersion":4,"MaximumVersion":4}}\n'
-    bridge.bridge_frame(1, bytes.fromhex("010b10107d000000 0000000000000000") + body.encode())
-    (frame,) = sent
+    bridge.bridge_frame(1, 1, bytes.fromhex("010b10107d000000 0000000000000000") + body.encode())
+    ((_, answer),) = peer.sent
+    frame = answer.encode()
     assert len(frame) == 342
     assert frame[:16] == bytes.fromhex("010b102056010000 0000000000000000")
     assert split(frame).body.decode() == (

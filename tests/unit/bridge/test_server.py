@@ -114,8 +114,8 @@ def test_frames_of_a_connection_that_is_gone_are_ignored(host: Peer) -> None:
 
 def test_frames_that_were_not_sent_come_again(host: Peer) -> None:
     (_, lost) = host.sent[-1]
-    host.bridge.bridge_unsent(Frame(0x20100601, 77, b"{}").encode())
-    host.bridge.bridge_unsent(lost.encode())
+    host.bridge.bridge_unsent(77, 0, Frame(0x20100601, 77, b"{}").encode())
+    host.bridge.bridge_unsent(78, 0, lost.encode())
     host.disconnect()
     host.connect()
     assert [frame.id for generation, frame in host.sent if generation == 2][-1] != lost.id

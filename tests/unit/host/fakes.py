@@ -29,6 +29,7 @@ from uvmd.host.requests import ContainerExit, ExecuteRequest, Ports
 from uvmd.host.shapers import Shapers
 from uvmd.host.timers import Timers
 from uvmd.linux.cgroups import Cgroups
+from uvmd.monitor.link import Earlier
 from uvmd.oci.runtime import OciRuntime
 
 
@@ -49,6 +50,9 @@ class FakeSlot:
     connected: tuple[Any, ...] | None = None
     terminal: bool = False
     label: str = ""
+    request: int = 0
+    told: bool = False
+    signalled: int = 0
 
     @property
     def slot(self) -> int:
@@ -74,6 +78,20 @@ class FakeMonitor:
     woken: int = 0
     last_slot: int = 0
     last_pid: int = 1000
+    notes: list[str] = field(default_factory=list)
+    awaited: list[int] = field(default_factory=list)
+    #: Slots that an earlier daemon made, by request.
+    earlier: dict[int, list[int]] = field(default_factory=dict)
+
+    def note(self, name: str, value: bytes = b"") -> None:
+        self.notes.append(name)
+
+    def await_request(self, request: int) -> Earlier:
+        self.awaited.append(request)
+        return Earlier()
+
+    def earlier_slots(self, request: int) -> list[int]:
+        return self.earlier.pop(request, [])
 
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]

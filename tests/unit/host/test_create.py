@@ -53,7 +53,7 @@ def test_the_runtime_is_asked_to_create_with_a_log_of_its_own(bench: Bench) -> N
     (call,) = bench.monitor.arguments("runtime create")
     work = f"{bench.run_dir}/containers/c1"
     assert call["argv"] == [
-        str(bench.program), "--log", f"{work}/0.log", "--log-format", "json", "create",
+        str(bench.program), "--log", f"{work}/{os.getpid()}-0.log", "--log-format", "json", "create",
         "-b", str(bench.bundle("c1")), "--pid-file", f"{work}/1.pid", "c1",
     ]  # fmt: skip
     assert call["slot"] == 1

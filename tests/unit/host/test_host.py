@@ -80,7 +80,7 @@ def test_a_container_lives_through_the_facade(host: Host, monitor: FakeMonitor) 
     host.exited(1, pid, 0)
     host.drained(1)
     assert outcome == [0]
-    assert told == [ContainerExit("c1", "a", "GracefulExit")]
+    assert told == [ContainerExit("c1", "a", "GracefulExit", slot=1)]
     assert host.containers.status("c1") == "stopped"
     assert host.containers.using_root(f"{host.settings.bundle_roots[0]}/c1/rootfs") == []
     host.delete_container("c1")
@@ -150,6 +150,7 @@ def test_what_cannot_be_taken_down_at_the_end_is_logged(
 def test_a_new_host_recovers_from_the_monitor_s_state(host: Host, monitor: FakeMonitor) -> None:
     class Answer:
         slots = (FakeSlot(9, pid=1),)
+        requests: frozenset[int] = frozenset()
 
     monitor.slots[9] = Answer.slots[0]
     host.recover(Answer())

@@ -43,7 +43,7 @@ def test_a_record_that_was_handed_out_is_a_copy() -> None:
 def test_records_and_table_come_back_and_with_them_what_was_begun(tmp_path: Path) -> None:
     path, table = str(tmp_path / "devices.json"), MountTable()
     records = Records(path)
-    assert records.load(table) == []
+    assert records.load(table) == {}
     table.change([Claim("/a", "dev", Kind.READ_ONLY)], strict=False)
     records.begin("T", "a", "Add T a")
     records.commit("T", "a", {"v": 1}, table)
@@ -51,7 +51,7 @@ def test_records_and_table_come_back_and_with_them_what_was_begun(tmp_path: Path
     records.begin("T", "c", "Add T c")
     records.abort("T", "b", table)
     after, restored = Records(path), MountTable()
-    assert after.load(restored) == ["Add T c"]
+    assert after.load(restored) == {"Add T c": (0,)}
     assert after.get("T", "a") == {"v": 1}
     assert restored.rows() == table.rows()
 
@@ -65,7 +65,7 @@ def test_a_daemon_that_dies_between_removing_and_renaming_loses_nothing(tmp_path
     if not whole:  # the very first, cut off: nothing had been done by then
         aside.write_bytes(aside.read_bytes()[:-1])
     after = Records(str(path))
-    assert after.load(table) == []
+    assert after.load(table) == {}
     assert after.get("T", "a") == ({"v": 1} if whole else None)
     after.commit("T", "b", {"v": 2}, table)
     assert not aside.exists()

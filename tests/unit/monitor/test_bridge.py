@@ -14,6 +14,7 @@ from support.live_monitor import listen
 from support.monitor_parts import Parts, read_available
 from uvmd.monitor import bridge as bridge_room
 from uvmd.monitor.bridge import Bridge
+from uvmd.monitor.kept import Kept, Request
 
 
 def frame(body: bytes) -> bytes:
@@ -28,10 +29,10 @@ class Listener:
     def bridge_up(self, generation: int) -> None:
         self.events.append(("up", generation))
 
-    def bridge_frame(self, generation: int, frame: bytes) -> None:
-        self.events.append(("frame", generation, frame))
+    def bridge_frame(self, request: Request, frame: bytes) -> None:
+        self.events.append(("frame", request.generation, frame, request.number))
 
-    def bridge_unsent(self, frame: bytes) -> None:
+    def bridge_unsent(self, request: int, slot: int, frame: bytes) -> None:
         self.events.append(("unsent", frame))
 
     def bridge_down(self, generation: int, reason: str) -> None:
@@ -48,7 +49,8 @@ class Set:
     def __init__(self, parts: Parts, tmp_path: Path) -> None:
         self.parts = parts
         self.listener = Listener()
-        self.bridge = Bridge(parts.loop, parts.log, self.listener)
+        self.kept = Kept()
+        self.bridge = Bridge(parts.loop, parts.log, self.listener, self.kept)
         self.path = tmp_path / "host"
         self.server = listen(self.path)
         self.host: socket.socket | None = None
@@ -132,7 +134,7 @@ def test_an_answer_is_written_in_pieces_if_need_be(parts: Parts, tmp_path: Path)
 
 def test_a_frame_for_another_generation_comes_straight_back(parts: Parts, tmp_path: Path) -> None:
     made = Set(parts, tmp_path)
-    made.bridge.send(0, b"before any")
+    made.bridge.send(7, b"before any")
     host = made.connect()
     made.bridge.send(2, b"too early")
     made.bridge.close(0)
@@ -142,9 +144,20 @@ def test_a_frame_for_another_generation_comes_straight_back(parts: Parts, tmp_pa
     made.close()
 
 
-def test_opening_anew_closes_the_old_connection(parts: Parts, tmp_path: Path) -> None:
+def test_opening_the_same_target_again_leaves_the_connection_alone(parts: Parts, tmp_path: Path) -> None:
+    made = Set(parts, tmp_path)
+    host = made.connect()
+    made.bridge.open(f"unix:{made.path}")
+    assert made.bridge.up
+    assert [event[:2] for event in made.listener.events] == [("up", 1)]
+    host.close()
+    made.close()
+
+
+def test_opening_another_target_closes_the_old_connection(parts: Parts, tmp_path: Path) -> None:
     made = Set(parts, tmp_path)
     first = made.connect()
+    made.bridge.open(f"unix:{tmp_path}/nobody")
     second = made.connect()
     assert first.recv(1) == b""
     assert [event[:2] for event in made.listener.events] == [("up", 1), ("down", 1), ("up", 2)]

@@ -67,16 +67,50 @@ def played() -> Iterator[Played]:
 
 def test_hello_returns_what_the_monitor_has_kept(played: Played) -> None:
     gone = wire.encode_slot(12, 345, -9, True, False, b"ctr:\xff")
-    items = [gone, wire.encode_slot(3, 0, None, False, True, b"")]
-    thread = played.answering(1, 4, items)
+    items = [gone, wire.encode_slot(3, 0, None, False, True, b"", False, 77, True, 15)]
+    thread = played.answering(1, 4, items, wire.encode_numbers([77, 78]))
     state = played.link.hello()
     thread.join()
     assert (state.version, state.daemon_starts) == (1, 4)
     assert state.slots == (
         SlotState(12, 345, -9, True, False, "ctr:\udcff"),
-        SlotState(3, 0, None, False, True, ""),
+        SlotState(3, 0, None, False, True, "", 77, True, 15),
     )
+    assert state.requests == {77, 78}
     assert [played.link.new_slot(), played.link.new_slot()] == [13, 14]
+
+
+def test_a_request_that_was_begun_goes_on_in_the_slots_that_it_had(played: Played) -> None:
+    items = [wire.encode_slot(number, 0, None, False, False, b"", False, 77) for number in (4, 5)]
+    thread = played.answering(1, 2, items, wire.encode_numbers([77]))
+    played.link.hello()
+    thread.join()
+    assert played.link.new_slot() == 6, "another request gets a new one"
+    played.link.request_of = lambda: 77
+    assert played.link.new_slot() == 4
+    assert played.link.earlier_slots(77) == [5]
+    assert played.link.earlier_slots(77) == []
+    assert played.link.new_slot() == 7
+
+
+def test_what_is_done_for_a_request_says_so_and_is_done_once(played: Played) -> None:
+    thread = played.answering()
+    played.link.kill(3, 15)
+    thread.join()
+    assert played.asked[2] == [3, 15, 0, b""]
+    played.link.request_of = lambda: 77
+    thread = played.answering()
+    played.link.kill(3, 15)
+    thread.join()
+    assert played.asked[2] == [3, 15, 77, b"3 15"]
+
+
+def test_what_is_known_of_a_request_comes_with_the_end_of_what_ran_for_it(played: Played) -> None:
+    thread = played.answering([b"6 start", b"8 5"], [b"deleting", b"", b"n", b"v"])
+    earlier = played.link.await_request(77)
+    thread.join()
+    assert earlier.done == {"start", "5"}
+    assert earlier.notes == {"deleting": b"", "n": b"v"}
 
 
 def test_a_call_from_the_polling_thread_receives_by_itself_and_keeps_events(played: Played) -> None:
@@ -112,18 +146,20 @@ def test_calls_from_other_threads_are_answered_by_the_polling_thread(played: Pla
 
 def test_every_event_reaches_its_method(played: Played) -> None:
     big = os.urandom(200_000)
-    played.tell(wire.BRIDGE_UP, 1)
-    played.tell(wire.BRIDGE_FRAME, 1, big)
-    played.tell(wire.BRIDGE_UNSENT, b"f")
+    played.tell(wire.BRIDGE_UP, 1, 4)
+    played.tell(wire.BRIDGE_FRAME, 1, 7, big)
+    played.tell(wire.BRIDGE_AGAIN, 1, 8, 2, 4, b"again")
+    played.tell(wire.BRIDGE_UNSENT, 9, 3, b"f")
     played.tell(wire.BRIDGE_DOWN, 1, b"gone")
     played.tell(wire.EXITED, 1, 2, -9)
     played.tell(wire.DRAINED, 1)
     played.tell(wire.STOP, b"SIGTERM")
     assert played.link.poll(1)
     assert played.events.all() == [
-        ("up", 1),
-        ("frame", 1, big),
-        ("unsent", b"f"),
+        ("up", 1, 4),
+        ("frame", 1, big, 7),
+        ("again", 1, b"again", 8, 2, 4),
+        ("unsent", b"f", 9, 3),
         ("down", 1, "gone"),
         ("exited", 1, 2, -9),
         ("drained", 1),
@@ -208,8 +244,8 @@ def test_what_needs_no_answer_waits_for_none(played: Played) -> None:
     link.configure()
     link.finish(2)
     assert [played.take()[0::2] for _ in range(9)] == [
-        (wire.SEND_FRAME, [3, b"frame"]),
-        (wire.SEND_FRAME, [3, bytes(100_000)]),
+        (wire.SEND_FRAME, [3, 0, 0, -1, b"frame"]),
+        (wire.SEND_FRAME, [3, 0, 0, -1, bytes(100_000)]),
         (wire.CLOSE_BRIDGE, [3]),
         (wire.STOP_REDIAL, [4]),
         (wire.RELEASE, [4]),

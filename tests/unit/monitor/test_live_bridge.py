@@ -223,16 +223,114 @@ def test_answers_still_under_way_reach_the_host_before_the_end(monitor: LiveMoni
     assert monitor.wait() == 0
 
 
-def test_after_the_daemons_death_the_next_one_gets_a_new_connection(monitor: LiveMonitor) -> None:
+def test_the_connection_outlives_the_daemon_with_a_request_half_read(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    host = bridge_of(monitor, daemon)
+    answered, open_, half = frame(b"a" * 10, 1), frame(b"b" * 100, 2), frame(b"c" * 90_000, 3)
+    host.sendall(answered + open_ + half[:30_000])
+    first = daemon.events.wait_for("frame", 1, answered)[3]
+    second = daemon.events.wait_for("frame", 1, open_)[3]
+    daemon.link.send_frame(1, frame(b"done"), first, state=0x104)
+    assert read_exactly(host, 20) == frame(b"done")
+    os.kill(daemon.pid, signal.SIGKILL)
+    again = monitor.next_daemon()
+    host.sendall(half[30_000:])
+    state = again.greet()
+    assert state.daemon_starts == 2
+    assert first not in state.requests
+    assert second in state.requests
+    again.link.open_bridge(f"unix:{monitor.host}")
+    again.events.wait_for("up", 1, 0x104)
+    assert again.events.wait_for("again")[2:] == (open_, second, 1, 0x104)
+    event = again.events.wait_for("again") if state.requests - {second} else again.events.wait_for("frame")
+    assert event[2] == half
+    again.link.send_frame(1, frame(b"second"), second)
+    assert read_exactly(host, 22) == frame(b"second")
+
+
+def test_an_answer_that_a_daemon_gave_is_written_whole_after_its_death(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    host = bridge_of(monitor, daemon)
+    for number in range(40):
+        host.sendall(frame(b"q", number))
+    requests = [daemon.events.wait_for("frame", 1)[3] for _ in range(40)]
+    answers = [frame(bytes([number]) * 60_000, number) for number in range(40)]
+    for request, answer in zip(requests[:39], answers, strict=False):
+        daemon.link.send_frame(1, answer, request)
+    daemon.link.run(["true"], env={}, deadline_s=5)
+    assert read_exactly(host, 100) == answers[0][:100], "the rest does not fit into the socket's buffer"
+    os.kill(daemon.pid, signal.SIGKILL)
+    again = monitor.next_daemon()
+    assert again.greet().requests == {requests[39]}
+    assert read_exactly(host, len(answers[0]) - 100) == answers[0][100:]
+    for answer in answers[1:39]:
+        assert read_exactly(host, len(answer)) == answer
+    assert again.events.wait_for("again")[3] == requests[39]
+
+
+def test_what_a_daemon_could_not_send_goes_to_the_next_one(monitor: LiveMonitor) -> None:
     daemon = monitor.start()
     with monitor.listen() as listener:
         daemon.link.open_bridge(f"unix:{monitor.host}")
-        first = monitor.accept(listener)
-        daemon.events.wait_for("up", 1)
+        host = monitor.accept(listener)
+        host.sendall(frame(b"q", 1) + frame(b"r", 2))
+        first, second = (daemon.events.wait_for("frame", 1)[3] for _ in range(2))
+        slot = daemon.link.new_slot()
+        daemon.link.open_slot(slot)
+        daemon.link.send_frame(0, frame(b"told"), slot=slot)
+        daemon.link.send_frame(0, frame(b"answer"), first)
         os.kill(daemon.pid, signal.SIGKILL)
-        assert first.recv(1) == b""
         again = monitor.next_daemon()
-        assert again.greet().daemon_starts == 2
-        again.link.open_bridge(f"unix:{monitor.host}")
+        state = again.greet()
+        assert state.requests == {second}
+        assert [one.told for one in state.slots] == [True]
+        assert again.events.wait_for("unsent", frame(b"answer"))[2:] == (first, 0)
+        assert again.events.wait_for("unsent", frame(b"told"))[2:] == (0, slot)
+        again.link.send_frame(1, frame(b"answer"), first)
+        assert read_exactly(host, 22) == frame(b"answer")
+        again.link.forget_request(second)
+        os.kill(again.pid, signal.SIGKILL)
+        third = monitor.next_daemon()
+        assert third.greet().requests == frozenset()
+        third.events.wait_for("unsent", frame(b"told"))
+        assert [event for event in third.events.all() if event[0] != "up"] == []
+
+
+def test_requests_of_a_lost_connection_are_kept_with_what_was_negotiated_on_it(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    with monitor.listen() as listener:
+        daemon.link.open_bridge(f"unix:{monitor.host}")
+        host = monitor.accept(listener)
+        host.sendall(frame(b"negotiate", 1) + frame(b"wait", 2))
+        first, second = (daemon.events.wait_for("frame", 1)[3] for _ in range(2))
+        daemon.link.send_frame(1, frame(b"yes"), first, state=4)
+        read_exactly(host, 19)
+        host.close()
         monitor.accept(listener)
-        again.events.wait_for("up", 2)
+        daemon.events.wait_for("up", 2)
+        os.kill(daemon.pid, signal.SIGKILL)
+        again = monitor.next_daemon()
+        again.greet()
+        assert again.events.wait_for("up")[1:] == (2, 0)
+        assert again.events.wait_for("again")[1:] == (1, frame(b"wait", 2), second, 1, 4)
+
+
+def test_large_requests_are_kept_outside_of_the_monitors_own_memory(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    host = bridge_of(monitor, daemon)
+
+    def anonymous_kib() -> int:
+        text = Path(f"/proc/{monitor.process.pid}/smaps_rollup").read_text()
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss_Anon:"))
+
+    before = anonymous_kib()
+    sent = [frame(bytes([number]) * 4_000_000, number) for number in range(10)]
+    for one in sent:
+        host.sendall(one)
+        daemon.events.wait_for("frame", 1)
+    assert anonymous_kib() - before < 16 * 1024
+    os.kill(daemon.pid, signal.SIGKILL)
+    again = monitor.next_daemon()
+    again.greet()
+    for one in sent:
+        assert again.events.wait_for("again", 1)[2] == one

@@ -61,7 +61,7 @@ def test_a_packet_above_the_limit_is_refused(pair: tuple[socket.socket, socket.s
 
 @pytest.mark.parametrize("claimed", [0, -1, 9, 11, wire.MAX_PACKET_BYTES + 1])
 def test_a_memfd_must_hold_what_was_announced(claimed: int) -> None:
-    memfd = packets._sealed(b"0123456789")
+    memfd = packets.sealed("test", b"0123456789")
     assert packets.read_large(memfd, 10) == b"0123456789"
     with pytest.raises(wire.WireError):
         packets.read_large(memfd, claimed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import socket
@@ -20,6 +21,7 @@ from uvmd.monitor import wire
 from uvmd.monitor.answer import Answer, seconds
 from uvmd.monitor.bridge import Bridge
 from uvmd.monitor.children import Children
+from uvmd.monitor.kept import Kept
 from uvmd.monitor.programs import Programs
 from uvmd.monitor.requests import Requests
 from uvmd.monitor.table import SlotTable
@@ -65,10 +67,19 @@ class Desk:
         self.spawner = FakeSpawner()
         self.finished: list[int] = []
         self.children = Children(raise_it, lambda slot, status: None, lambda status: None)
-        self.bridge = Bridge(parts.loop, parts.log, self)  # type: ignore[arg-type]
+        self.kept = Kept()
+        self.bridge = Bridge(parts.loop, parts.log, self, self.kept)  # type: ignore[arg-type]
         self.table = SlotTable(parts.tools, self.children, lambda slot: None)
         programs = Programs(parts.loop, self.spawner, self.children, self.table)  # type: ignore[arg-type]
-        self.requests = Requests(parts.tools, self.bridge, self.table, programs, self.finished.append)
+        self.requests = Requests(
+            parts.tools,
+            self.bridge,
+            self.table,
+            programs,
+            self.children,
+            self.kept,
+            self.finished.append,
+        )
         self.host = tmp_path / "host"
         self.ask(wire.STREAM_BASE, f"unix:{self.host}".encode())
 
@@ -82,6 +93,8 @@ class Desk:
 
     def send(self, op: int, *fields: Any, fds: Sequence[int] = ()) -> None:
         left = list(fds)
+        if op in wire.ONCE and len(fields) < len(wire.SHAPES[op] or ""):
+            fields = (*fields, 0, b"")
         self.requests.handle(self.channel, op, 9, list(fields), left)  # type: ignore[arg-type]
         for fd in left:
             os.close(fd)
@@ -94,7 +107,7 @@ class Desk:
         code: int = answer[0]
         return code
 
-    def bridge_unsent(self, frame: bytes) -> None:
+    def bridge_unsent(self, request: int, slot: int, frame: bytes) -> None:
         self.channel.sent.append((wire.BRIDGE_UNSENT, 9, (frame,)))
 
     def close(self) -> None:
@@ -106,6 +119,7 @@ class Desk:
 
 @pytest.fixture
 def desk(parts: Parts, tmp_path: Path) -> Iterator[Desk]:
+    gc.collect()  # of earlier tests: descriptors are counted here
     made = Desk(parts, tmp_path)
     yield made
     made.close()
@@ -228,7 +242,7 @@ def test_a_service_gets_its_limits_and_a_slot_of_its_kind(desk: Desk) -> None:
     ((argv, env, options),) = desk.spawner.started
     assert (argv, env) == ([b"/x"], {b"A": b"1"})
     assert options == {"limits": [(resource.RLIMIT_DATA, 1000), (resource.RLIMIT_CORE, 0)]}
-    assert wire.decode_slot(desk.table.slots[5].state())[-2:] == (b"label", True)
+    assert wire.decode_slot(desk.table.slots[5].state())[5:7] == (b"label", True)
 
 
 @pytest.mark.parametrize("limit", [b"", b"data", b"data=", b"data=-1", b"cpu=1", b"data=%d" % 2**63])
@@ -301,3 +315,66 @@ def test_no_fields_of_the_right_shape_break_an_operation(desk: Desk, op: int, da
     for number in list(desk.table.slots):
         desk.table.release(number)
     desk.channel.sent.clear()
+
+
+def once(desk: Desk, op: int, *fields: Any, request: int, name: bytes = b"n") -> tuple[int, tuple[Any, ...]]:
+    return desk.ask(op, *fields, request, name)
+
+
+def test_what_is_done_once_for_a_request_is_done_for_the_first_daemon_that_asks(desk: Desk) -> None:
+    request = desk.kept.add(1, b"frame")
+    for _ in range(2):
+        assert once(desk, wire.OPEN_SLOT, 4, 0, b"", b"", request=request.number) == (wire.REPLY, ())
+    assert desk.table.slots[4].request == request.number
+    pids = {once(desk, wire.SPAWN, *spawn_fields(), request=request.number) for _ in range(3)}
+    assert len(pids) == len(desk.spawner.started) == 1
+    desk.kept.forget(request.number)
+    assert once(desk, wire.OPEN_SLOT, 4, 0, b"", b"", request=request.number)[0] == wire.ERROR
+
+
+def test_streams_that_are_being_connected_belong_to_the_daemon_that_asks_again(desk: Desk) -> None:
+    request = desk.kept.add(1, b"frame")
+    desk.ask(wire.OPEN_SLOT, 4, 0, b"", b"")
+    with listen(Path(f"{desk.host}_1")) as listener:
+        desk.send(wire.CONNECT, 4, 1, -1, -1, 0, 0, 0, 10**9, request.number, b"4")
+        desk.channel.open = False
+        assert once(desk, wire.CONNECT, 4, 1, -1, -1, 0, 0, 0, 10**9, request=request.number, name=b"4") == (
+            wire.REPLY,
+            (),
+        )
+        with listener.accept()[0] as host:
+            host.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                host.recv(1)
+    assert not desk.table.slots[4].connectable
+
+
+def test_what_is_known_of_a_request_waits_for_what_runs_for_it(desk: Desk) -> None:
+    request = desk.kept.add(1, b"frame")
+    desk.send(wire.NOTE, request.number, b"deleting", b"1")
+    desk.send(wire.RUN, *run_fields(), request.number, b"start")
+    desk.send(wire.AWAIT, request.number)
+    assert desk.channel.sent == []
+    (run,) = desk.children._runs.values()
+    del desk.children._runs[run.pid]
+    desk.children._finish(run, 3)
+    desk.children._tell_idle()
+    assert desk.channel.sent.pop(0)[2][0] == 3
+    answer = desk.channel.sent.pop(0)
+    assert answer == (wire.REPLY, 9, ([b"6 start"], [b"deleting", b"1"]))
+    desk.send(wire.AWAIT, 5)
+    assert desk.channel.sent.pop(0)[2] == ([], [])
+
+
+def test_a_signal_that_was_sent_for_the_host_is_remembered(desk: Desk) -> None:
+    request = desk.kept.add(1, b"frame")
+    desk.ask(wire.OPEN_SLOT, 4, 0, b"", b"")
+    child = os.posix_spawn("/bin/sleep", ["sleep", "5"], {})
+    desk.table.slots[4].pid = child
+    for _ in range(2):
+        assert once(desk, wire.KILL, 4, 15, request=request.number)[0] == wire.REPLY
+    os.waitpid(child, 0)
+    assert desk.table.slots[4].signalled == 15
+    desk.table.slots[4].status = -15
+    assert once(desk, wire.KILL, 4, 15, request=request.number)[0] == wire.REPLY, "that was done"
+    assert desk.code(wire.KILL, 4, 15) == errno.ESRCH

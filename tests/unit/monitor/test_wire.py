@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_refused_by_the_sender() -> None:
     with pytest.raises(wire.WireError, match="items"):
         wire.encode(wire.REPLY, 0, [b""] * (wire.MAX_ITEMS + 1))
     with pytest.raises(wire.WireError, match="allowed"):
-        wire.encode(wire.SEND_FRAME, 0, 1, bytes(wire.MAX_PACKET_BYTES))
+        wire.encode(wire.SEND_FRAME, 0, 1, 2, 3, 4, bytes(wire.MAX_PACKET_BYTES))
 
 
 @given(
@@ -96,11 +96,32 @@ def test_what_does_not_fit_is_refused_by_the_sender() -> None:
     terminal=st.booleans(),
     label=st.binary(max_size=50),
     service=st.booleans(),
+    request=INTS,
+    told=st.booleans(),
+    signalled=st.sampled_from([0, 9, 15]),
 )
 def test_a_slots_state_survives_the_wire(
-    slot: int, pid: int, status: int | None, drained: bool, terminal: bool, label: bytes, service: bool
+    slot: int,
+    pid: int,
+    status: int | None,
+    drained: bool,
+    terminal: bool,
+    label: bytes,
+    service: bool,
+    request: int,
+    told: bool,
+    signalled: int,
 ) -> None:
-    packed = wire.encode_slot(slot, pid, status, drained, terminal, label, service)
-    assert wire.decode_slot(packed) == (slot, pid, status, drained, terminal, label, service)
+    state = (slot, pid, status, drained, terminal, label, service, request, told, signalled)
+    packed = wire.encode_slot(*state)
+    assert wire.decode_slot(packed) == state
     with pytest.raises(wire.WireError):
         wire.decode_slot(packed[:20])
+
+
+@given(st.lists(INTS, max_size=50))
+def test_numbers_survive_the_wire(numbers: list[int]) -> None:
+    packed = wire.encode_numbers(numbers)
+    assert wire.decode_numbers(packed) == numbers
+    with pytest.raises(wire.WireError):
+        wire.decode_numbers(packed + b"x")

@@ -22,16 +22,28 @@ LATER = object()
 SILENCE = object()
 
 
+_VERSION_MASK = 0xFF
+_EVENTS = 0x100
+
+
 class Connection:
-    """One connection of the bridge. The host negotiates anew on each."""
+    """One connection of the bridge. The host negotiates anew on each.
+
+    ``state`` is what was negotiated, as one number: the monitor keeps it for the next daemon.
+    """
 
     __slots__ = ("events", "generation", "version")
 
-    def __init__(self, generation: int, version: int) -> None:
+    def __init__(self, generation: int, state: int = 0) -> None:
         self.generation = generation
-        self.version = version
+        self.version = state & _VERSION_MASK
         #: Whether uvmd's own events were asked for.
-        self.events = False
+        self.events = bool(state & _EVENTS)
+
+    @property
+    def state(self) -> int:
+        """What was negotiated."""
+        return self.version | (_EVENTS if self.events else 0)
 
 
 class Call:
@@ -49,6 +61,10 @@ class Call:
         "counted",
         "timer",
         "answer",
+        "request",
+        "attempt",
+        "slot",
+        "state",
         "_body",
         "_value",
         "_unreadable",
@@ -61,7 +77,15 @@ class Call:
         connection: Connection,
         body: bytes,
         answer: Callable[[Call, object], None],
+        request: int = 0,
+        attempt: int = 0,
     ) -> None:
+        #: The monitor's number for it, and how many daemons had it before this one.
+        self.request = request
+        self.attempt = attempt
+        #: What goes with the answer: whose end it tells, and the connection's new state.
+        self.slot = 0
+        self.state = -1
         self.type = type_
         self.id = id_
         self.connection = connection
@@ -121,6 +145,7 @@ class Call:
 
     def exited(self, outcome: int | UvmdError) -> None:
         """Answer a wait."""
+        self.slot = getattr(outcome, "slot", 0)
         self.answer(self, outcome if isinstance(outcome, UvmdError) else {"ExitCode": outcome & 0xFFFF_FFFF})
 
     @property

@@ -82,6 +82,7 @@ def _negotiate(host: HostFacade, call: Call) -> object:
     # Before the answer is queued: a request that comes right behind it must find it.
     call.connection.version = PROTOCOL_VERSION
     call.connection.events = events
+    call.state = call.connection.state
     return {"Version": PROTOCOL_VERSION, "Capabilities": _CAPABILITIES}
 
 

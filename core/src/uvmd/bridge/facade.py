@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uvmd.errors import UvmdError
 
 if TYPE_CHECKING:
+    from uvmd.host.doing import Doing, Earlier
     from uvmd.host.requests import ContainerExit, ExecuteRequest
 
 
@@ -49,6 +50,12 @@ class HostFacade(Protocol):
 
     @property
     def timers(self) -> Timers: ...
+
+    def await_request(self, request: int) -> Earlier:
+        """Wait until nothing that an earlier daemon began for a request is under way."""
+
+    def settle_request(self, what: Doing, *, failed: bool) -> None:
+        """Take away what earlier daemons made for a request and this one did not take up."""
 
     def on_container_exit(self, listener: Callable[[ContainerExit], None]) -> object: ...
 

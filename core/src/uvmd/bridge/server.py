@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from uvmd.bridge import answers
 from uvmd.bridge.call import LATER, SILENCE, Call, Connection
-from uvmd.bridge.dispatch import Dispatcher
+from uvmd.bridge.dispatch import INLINE, Dispatcher
 from uvmd.bridge.events import event_frame
 from uvmd.bridge.frames import HEADER, HEADER_BYTES
 from uvmd.bridge.hresult import HResult, of_error
 from uvmd.bridge.identifiers import NO_VERSION, Message, response_type
 from uvmd.bridge.limits import TooLarge
 from uvmd.bridge.notifications import exit_notification
-from uvmd.bridge.outbox import Outbox
+from uvmd.bridge.outbox import Monitor, Outbox, Parcel
 from uvmd.bridge.records import message_of
 from uvmd.errors import Failed, UvmdError
+from uvmd.host.doing import Doing, working_for
 from uvmd.observe.spans import Spans
 from uvmd.observe.stacks import stack_of
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from uvmd.host.requests import ContainerExit
 
 log = logging.getLogger(__name__)
+
+
+#: A request that ends every daemon must not do so for ever.
+MAX_ATTEMPTS = 10
 
 
 def warm() -> None:
@@ -46,21 +51,18 @@ def warm() -> None:
 
 
 class Bridge:
-    """Serves one host, over as many connections as it takes.
-
-    ``send(generation, frame)`` hands a frame to the monitor, from any thread.
-    """
+    """Serves one host, over as many connections as it takes. ``monitor`` is the link to it."""
 
     def __init__(
         self,
         host: HostFacade,
-        send: Callable[[int, bytes], None],
+        monitor: Monitor,
         *,
         v4: bool = True,
         spans: Spans | None = None,
     ) -> None:
         self._host = host
-        self._outbox = Outbox(send)
+        self._outbox = Outbox(monitor)
         self._dispatcher = Dispatcher(host, self._serve, self._answer, v4=v4)
         self._spans = spans or Spans()
         self._connection: Connection | None = None
@@ -69,24 +71,43 @@ class Bridge:
 
     # Events of the link, on the poll thread.
 
-    def bridge_up(self, generation: int) -> None:
-        """A host accepted; nothing is negotiated yet."""
-        self._connection = Connection(generation, NO_VERSION)
-        self._outbox.connected(generation)
-        log.info("the bridge is connected", extra={"generation": generation, "kept": self._outbox.kept})
+    def bridge_up(self, generation: int, state: int = 0) -> None:
+        """A host accepted, and nothing is negotiated; or an earlier daemon's connection is there."""
+        self._connection = connection = Connection(generation, state)
+        kept = self._outbox.kept
+        self._outbox.connected(generation, negotiated=connection.version != NO_VERSION)
+        log.info(
+            "the bridge is connected",
+            extra={"generation": generation, "kept": kept, "version": connection.version},
+        )
 
-    def bridge_frame(self, generation: int, frame: bytes) -> None:
+    def bridge_frame(self, generation: int, request: int, frame: bytes) -> None:
         """A request: a whole frame whose size was checked."""
         connection = self._connection
         if connection is None or connection.generation != generation:
             log.warning("a frame came outside of a connection, ignoring", extra={"generation": generation})
             return
         type_, _, id_ = HEADER.unpack_from(frame)
-        self._dispatcher.submit(Call(type_, id_, connection, frame[HEADER_BYTES:], self._call_answered))
+        body = frame[HEADER_BYTES:]
+        self._dispatcher.submit(Call(type_, id_, connection, body, self._call_answered, request))
 
-    def bridge_unsent(self, frame: bytes) -> None:
-        """A frame of ours did not reach the host before the connection broke."""
-        self._outbox.returned(frame)
+    def bridge_again(self, generation: int, request: int, attempt: int, state: int, frame: bytes) -> None:
+        """A request that came when another daemon was there, or none; nobody has answered it."""
+        connection = self._connection
+        if connection is None or connection.generation != generation:
+            connection = Connection(generation, state)
+        type_, _, id_ = HEADER.unpack_from(frame)
+        body = frame[HEADER_BYTES:]
+        call = Call(type_, id_, connection, body, self._call_answered, request, attempt)
+        log.info("a request is taken up", extra={"request": request, "attempt": attempt})
+        if attempt >= MAX_ATTEMPTS and type_ != Message.WAIT:
+            self._answer(call, Failed(f"uvmd was ended {attempt} times while it served this request"))
+        else:
+            self._dispatcher.submit(call)
+
+    def bridge_unsent(self, request: int, slot: int, frame: bytes) -> None:
+        """A frame of ours, or of an earlier daemon's, did not reach the host."""
+        self._outbox.returned(Parcel(frame, request, slot))
 
     def bridge_down(self, generation: int, reason: str) -> None:
         """The connection is gone. What runs goes on; what it answers is kept."""
@@ -120,9 +141,12 @@ class Bridge:
     def _serve(self, call: Call) -> None:
         operation = call.operation
         assert operation is not None, "dispatch gives every call its operation"
+        doing = Doing(call.request)
         try:
             call.read(strict=self._host.strict)
-            outcome = operation.run(self._host, call)
+            doing = self._doing(call)
+            with working_for(doing):
+                outcome = operation.run(self._host, call)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's SystemExit must not leave the host without an answer
@@ -132,7 +156,17 @@ class Bridge:
             self._dispatcher.stop()
             self._finish(call, HResult.S_OK, "")
         elif outcome is not LATER:
+            if doing.again:
+                self._host.settle_request(doing, failed=isinstance(outcome, BaseException))
             self._answer(call, outcome)
+
+    def _doing(self, call: Call) -> Doing:
+        """Say for what the thread works, once nothing of an earlier daemon's is under way."""
+        operation = call.operation
+        if not call.attempt or operation is None or operation.lane is INLINE:
+            return Doing(call.request)
+        earlier = self._host.await_request(call.request)
+        return Doing(call.request, again=True, done=earlier.done, notes=earlier.notes)
 
     def _answer(self, call: Call, outcome: object) -> None:
         """Answer ``call`` with the fields of its success, or an error."""
@@ -148,7 +182,7 @@ class Bridge:
                 code, text, frame = self._failure(call, Failed(str(error)))
             except (TypeError, ValueError) as error:
                 code, text, frame = self._failure(call, error)
-        self._outbox.put(frame, call.connection.generation)
+        self._outbox.put(Parcel(frame, call.request, call.slot, call.state), call.connection.generation)
         if call.type == Message.NEGOTIATE and code is HResult.S_OK:
             self._outbox.release(call.connection.generation)
         self._finish(call, code, text)
@@ -190,7 +224,7 @@ class Bridge:
         self._dispatcher.finished(call)
 
     def _container_exited(self, exit: ContainerExit) -> None:
-        self._outbox.put(exit_notification(exit))
+        self._outbox.put(Parcel(exit_notification(exit), slot=exit.slot))
 
 
 def _name(call: Call) -> str:

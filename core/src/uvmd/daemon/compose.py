@@ -17,6 +17,7 @@ from uvmd.daemon.config import Config
 from uvmd.daemon.own_cgroup import OwnCgroup
 from uvmd.daemon.run_dir import RunDir
 from uvmd.errors import ConfigError, Failed
+from uvmd.host import doing
 from uvmd.host.context import HostSettings
 from uvmd.host.core_types import core_types
 from uvmd.host.host import Host
@@ -107,12 +108,14 @@ class Daemon:
         spans = Spans()
         if self.plugins.spans:
             spans.add_listener(self._tell_span)
-        self.bridge = Bridge(self.host, link.send_frame, v4=config.bridge.v4, spans=spans)
+        self.bridge = Bridge(self.host, link, v4=config.bridge.v4, spans=spans)
+        link.request_of = doing.number
         self._beside = _beside(self.plugins, self.host, self.gate)
         self.stopping: str | None = None
         self._warm = False
         self.bridge_up, self.bridge_down = self.bridge.bridge_up, self.bridge.bridge_down
         self.bridge_frame, self.bridge_unsent = self.bridge.bridge_frame, self.bridge.bridge_unsent
+        self.bridge_again = self.bridge.bridge_again
         self.exited, self.drained = self.host.exited, self.host.drained
         # Last: a start that is refused must not leave the cgroup behind.
         self._notices = Notices()
@@ -143,7 +146,7 @@ class Daemon:
         else:
             if kept is not None:
                 self.gate.resume(kept)
-        self._modifier.resume()
+        self._modifier.resume(state.requests)
         self.host.recover(state)
         if self.plugins.container_events:
             self.host.on_container_event(self.plugins.container_events.tell)

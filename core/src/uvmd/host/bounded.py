@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from uvmd.errors import DeadlineExceeded
+from uvmd.host.doing import doing, working_for
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Bounded:
     def __init__(self, work: Callable[[Callable[[], bool]], None], what: str) -> None:
         self._work = work
         self._what = what
+        self._doing = doing()
         self._mutex = threading.Lock()
         self._finished = threading.Event()
         self._abandoned = False
@@ -44,7 +46,8 @@ class Bounded:
         if self._abandoned:
             return
         try:
-            self._work(self._settle)
+            with working_for(self._doing):
+                self._work(self._settle)
         except BaseException as error:
             self._error = error
             if self._abandoned:

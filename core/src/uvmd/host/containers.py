@@ -59,6 +59,9 @@ class Container:
     #: The directory made in the container's root; empty: none.
     security_context: str = ""
     created_at: float = 0.0
+    #: The host's requests, by the monitor's numbers, that made it and that are removing it.
+    created_by: int = 0
+    deleted_by: int = 0
     starting: bool = False
     deleting: bool = False
     notified: bool = False

@@ -13,7 +13,7 @@ from uvmd.errors import UvmdError, WaitTimeout
 from uvmd.host.containers import Container, State
 from uvmd.host.journal import Journal
 from uvmd.host.parts import Slots
-from uvmd.host.processes import Done, Kind, Process, Waiter, exit_code_of
+from uvmd.host.processes import Done, ExitCode, Kind, Process, Waiter, exit_code_of
 from uvmd.host.registry import Registry
 from uvmd.host.requests import NO_TIMEOUT_MS, ContainerExit
 from uvmd.host.timers import Timers
@@ -66,6 +66,15 @@ class Exits:
         """Look at a process again whose news came when nobody could be told."""
         self._settle(process)
 
+    def let_go(self, process: Process, *, told: bool) -> None:
+        """Waits that an earlier daemon had not answered are served: forget it when it is done.
+
+        ``told``: an earlier daemon told the host of the end.
+        """
+        process.held = False
+        process.delivered = process.delivered or told
+        self._release_if_done(process)
+
     def give_up(self, process: Process) -> None:
         """Take a process for ended whose streams do not drain, or whose end nobody will learn."""
         if process.status is None:
@@ -81,7 +90,7 @@ class Exits:
             done(error)
             return
         if process.exit_code is not None:
-            done(process.exit_code)
+            done(_told(process, process.exit_code))
             process.delivered = True
             self._release_if_done(process)
             return
@@ -132,12 +141,15 @@ class Exits:
     def _notify(self, container: Container) -> None:
         if container.notified:
             return
-        # Recorded first: a host takes a second notification for one container as fatal.
+        # The monitor knows with the frame that it was told, and with the slot so does the next
+        # daemon: a host takes a second notification for one container as fatal. The journal is
+        # for the time after the monitor.
         container.notified = True
-        self._save(container)
-        event = ContainerExit(container.id, container.activity_id, container.exit_type)
+        slot = container.init.slot if container.init is not None else 0
+        event = ContainerExit(container.id, container.activity_id, container.exit_type, slot)
         for listener in self._listeners:
             listener(event)
+        self._save(container)
 
     def _deliver(self, process: Process) -> None:
         code = process.exit_code
@@ -146,7 +158,7 @@ class Exits:
             waiter = process.waiters.pop()
             if waiter.timer is not None:
                 waiter.timer.cancel()
-            waiter.done(code)
+            waiter.done(_told(process, code))
             process.delivered = True
         self._release_if_done(process)
 
@@ -155,7 +167,7 @@ class Exits:
 
         Init stays as long as its container.
         """
-        if process.exit_code is None or process.waiters or process.kind is Kind.INIT:
+        if process.exit_code is None or process.waiters or process.kind is Kind.INIT or process.held:
             return
         if not process.delivered and not self._orphaned(process):
             return
@@ -181,6 +193,14 @@ class Exits:
                 "journal could not be written, ignoring",
                 extra={"container": container.id, "errno": error.errno},
             )
+
+
+def _told(process: Process, code: int) -> ExitCode:
+    """Of an init's end the host is told apart from its code."""
+    told = ExitCode(code)
+    if process.kind is not Kind.INIT:
+        told.slot = process.slot
+    return told
 
 
 def _timed_out(process: Process) -> WaitTimeout:

@@ -19,6 +19,7 @@ from uvmd.errors import Failed, Refused
 from uvmd.host import memory_events, power, recovery
 from uvmd.host.containers import Container
 from uvmd.host.context import Context
+from uvmd.host.doing import Doing, Earlier
 from uvmd.host.exits import Exits
 from uvmd.host.journal import Journal
 from uvmd.host.memory_limit import MemoryLimit
@@ -31,6 +32,7 @@ from uvmd.host.operations import (
     end_all,
     exec,
     external,
+    interrupted,
     name_servers,
     properties,
     resize,
@@ -61,6 +63,8 @@ class Modify(Protocol):
     def modify(
         self, container_id: str, request_type: str, resource_type: str, settings: Any, has_settings: bool
     ) -> None: ...
+
+    def settle(self, request: int, *, failed: bool) -> None: ...
 
 
 class Host:
@@ -136,9 +140,8 @@ class Host:
 
     def recover(self, state: MonitorState) -> None:
         """Take up what an earlier daemon left. On the poll thread, before the bridge is opened."""
-        state = recovery.wait_for_calls(state, self._link.hello)
-        for container in recovery.recover(self._context, state):
-            self.pools.work.submit(recovery.finish_delete, self._context, container)
+        for finish in recovery.recover(self._context, state):
+            self.pools.work.submit(finish)
 
     def warm_up(self) -> None:
         """Load what the first request would otherwise wait for."""
@@ -194,6 +197,16 @@ class Host:
         return self._context.cgroups
 
     # Requests
+
+    def await_request(self, request: int) -> Earlier:
+        """Wait until nothing that an earlier daemon began for a request is under way."""
+        return self._link.await_request(request)
+
+    def settle_request(self, what: Doing, *, failed: bool) -> None:
+        """A request that was asked for again has its outcome: take away what is left of before."""
+        interrupted.settle(self._context, what, failed=failed)
+        if self.modifier is not None:
+            self.modifier.settle(what.number, failed=failed)
 
     @property
     def strict(self) -> bool:

@@ -153,6 +153,8 @@ def container_entry(container: Container, state: State, doing: str) -> Entry:
         "security_context": container.security_context,
         "created_at": container.created_at,
         "notified": container.notified,
+        "created_by": container.created_by,
+        "deleted_by": container.deleted_by,
         "init": None if container.init is None else process_entry(container.init),
         "execs": [process_entry(process) for process in list(container.execs.values())],
     }
@@ -226,4 +228,7 @@ def read_container(entry: Entry) -> Container:
         security_context=entry["security_context"],
         created_at=entry["created_at"],
         notified=entry["notified"],
+        # An earlier release did not know them.
+        created_by=entry.get("created_by", 0),
+        deleted_by=entry.get("deleted_by", 0),
     )

@@ -11,6 +11,7 @@ device. What this room owns is the order, and that no plan escapes the policy.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -43,12 +44,15 @@ from uvmd.errors import (
     UvmdError,
 )
 from uvmd.host.bounded import Bounded, Submit
+from uvmd.host.doing import doing
 from uvmd.host.locks import REQUEST_LIMIT_S, ChangeLock
 from uvmd.host.plans import check_plan, cleaned, verb_of
-from uvmd.host.records import Records
+from uvmd.host.records import Key, Records
 from uvmd.host.requests import NULL_ID, check_strict_id
 from uvmd.host.table import MountTable
 from uvmd.policy.gate import Gate
+
+log = logging.getLogger(__name__)
 
 #: Time between a handler's deadline and the request's, so that the handler's own error,
 #: which names what it waited for, is the answer.
@@ -122,19 +126,31 @@ class Modifier:
         self._submit = submit
         self._clock = clock
         self._watch = watch
+        self._interrupted: dict[int, tuple[str, tuple[str, ...]]] = {}
 
-    def resume(self) -> None:
+    def resume(self, open_requests: Collection[int] = ()) -> None:
         """Take up table and records of an earlier daemon; what it was doing marks the VM.
 
-        Call after the gate's own ``resume``, before the first request.
+        What it was doing for one of ``open_requests`` is asked for again, and marks the VM
+        only if it then fails. Call after the gate's own ``resume``, before the first request.
         """
         try:
-            unfinished = self._records.load(self._table)
+            unfinished = self._records.load(self._table, open_requests)
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._gate.mark(f"the records of devices cannot be read: {type(error).__name__}")
             return
-        for what in unfinished:
-            self._gate.mark(f"the daemon ended in the middle of {what}")
+        for what, (request, *places) in unfinished.items():
+            if request in open_requests:
+                self._interrupted[request] = what, tuple(places)
+            else:
+                self._gate.mark(f"the daemon ended in the middle of {what}")
+
+    def settle(self, request: int, *, failed: bool) -> None:
+        """A request that is asked for again has its outcome."""
+        what, _ = self._interrupted.pop(request, ("", ()))
+        self._records.settle(request)
+        if what and failed:
+            self._gate.mark(f"the daemon ended in the middle of {what}, which then failed")
 
     def modify(
         self,
@@ -154,6 +170,9 @@ class Modifier:
             DeadlineExceeded: not done within the limit of a request.
             Failed: it was tried; everything is as before.
         """
+        number = doing().number
+        if doing().again and self._records.was_done(number):
+            return
         deadline = self._clock() + REQUEST_LIMIT_S
 
         def accept() -> _Request:
@@ -279,13 +298,21 @@ class Modifier:
             journalled = bool(request.entry.plugin)
             try:
                 if journalled:
-                    self._records.begin(*key, request.what)
+                    self._begin(key, request, plan)
                 self._apply(request, plan, answers, record, self._watch(keys), settle)
             except BaseException:
                 put_back()
                 if journalled:
                     self._records.abort(*key, self._table)
                 raise
+
+    def _begin(self, key: Key, request: _Request, plan: Plan) -> None:
+        """Note the change; first, what an interrupted one of the same request has mounted goes."""
+        _, places = self._interrupted.get(doing().number, ("", ()))
+        for place in places:
+            _take_away(place)
+        free = [claim.target for claim in plan.claims if not os.path.ismount(claim.target)]
+        self._records.begin(*key, request.what, doing().number, free)
 
     def _ask(self, request: _Request, question: Question) -> Decision:
         if question.point != MODIFY_RESOURCE:
@@ -345,3 +372,19 @@ class Modifier:
         except Exception as error:
             # Its text may quote the settings.
             raise Failed(f"{what}: {type(error).__name__} in its handler") from error
+
+
+def _take_away(place: str) -> None:
+    """Unmount what a daemon that was killed has mounted and not recorded.
+
+    Raises:
+        Failed: it is in use.
+    """
+    from uvmd.linux import mounts, proc
+
+    for _ in range(proc.mounts_at_or_below(place).count(place)):
+        log.warning("an interrupted change had mounted something, unmounting it", extra={"path": place})
+        try:
+            mounts.unmount(place)
+        except OSError as error:
+            raise Failed(f"{place}: left by an interrupted change: {error.strerror}") from error

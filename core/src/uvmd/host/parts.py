@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from uvmd.api.policy import Decision
+from uvmd.host.doing import Earlier
 from uvmd.host.requests import Ports
 from uvmd.oci.runtime import DEFAULT_PATH, Runner
 
@@ -56,6 +57,12 @@ class Slots(Runner, Protocol):
 
     def release(self, slot: int) -> None: ...
 
+    def note(self, name: str, value: bytes = b"") -> None: ...
+
+    def await_request(self, request: int) -> Earlier: ...
+
+    def earlier_slots(self, request: int) -> list[int]: ...
+
     def wake(self) -> None: ...
 
 
@@ -64,6 +71,9 @@ class MonitorState(Protocol):
 
     @property
     def slots(self) -> Sequence[Any]: ...
+
+    @property
+    def requests(self) -> frozenset[int]: ...
 
 
 class Link(Slots, Protocol):

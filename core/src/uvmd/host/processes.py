@@ -14,6 +14,13 @@ from dataclasses import dataclass, field
 from uvmd.errors import UvmdError
 from uvmd.host.timers import Timer
 
+
+class ExitCode(int):
+    """What a waiter is told, and the slot of whose end the host then knows all (0: not all)."""
+
+    slot = 0
+
+
 Done = Callable[[int | UvmdError], None]
 
 
@@ -52,6 +59,8 @@ class Process:
     drained: bool = False
     exit_code: int | None = None
     delivered: bool = False
+    #: Taken up from an earlier daemon, whose unanswered waits may still come: not forgotten yet.
+    held: bool = False
     waiters: set[Waiter] = field(default_factory=set, repr=False)
 
     @property

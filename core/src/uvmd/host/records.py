@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from uvmd.api.resources import MAX_RECORD_BYTES, Record
@@ -24,9 +25,13 @@ from uvmd.linux.files import unlink_if_there, write_all
 log = logging.getLogger(__name__)
 
 VERSION = 1
+#: Changes that were made and may not be answered yet: the answer follows at once.
+MAX_DONE = 64
 # json.dumps would make one a call.
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 Key = tuple[str, str]
+#: The host's request for which a change was begun, and the places where it would mount.
+Interrupted = tuple[Any, ...]
 
 
 class Records:
@@ -38,6 +43,12 @@ class Records:
         # As they are written: every change writes all of them.
         self._records: dict[Key, str] = {}
         self._doing: dict[Key, str] = {}
+        #: Requests of the host: by key the one that is under way, and those that are done and
+        #: maybe not answered yet.
+        self._for: dict[Key, Interrupted] = {}
+        self._done: dict[int, None] = {}
+        #: What an earlier daemon was doing for requests that will be asked for again.
+        self._left: dict[str, Interrupted] = {}
         self._mounts = "[]"
 
     def get(self, type_: str, identity: str) -> Record | None:
@@ -47,18 +58,23 @@ class Records:
         record: Record | None = None if text is None else json.loads(text)
         return record
 
-    def begin(self, type_: str, identity: str, what: str) -> None:
-        """Note that a change begins.
+    def begin(
+        self, type_: str, identity: str, what: str, request: int = 0, places: Sequence[str] = ()
+    ) -> None:
+        """Note that a change begins, for which request of the host.
+
+        ``places`` are where it will mount, and nothing was mounted before.
 
         Raises:
             Failed: it cannot be written, so it must not begin.
         """
         with self._mutex:
             self._doing[type_, identity] = what
+            self._for[type_, identity] = (request, *places)
             try:
                 self._write()
             except OSError as error:
-                del self._doing[type_, identity]
+                del self._doing[type_, identity], self._for[type_, identity]
                 raise Failed(f"{what}: cannot be recorded: {error.strerror}") from error
 
     def commit(self, type_: str, identity: str, record: Record | None, table: MountTable) -> None:
@@ -70,6 +86,11 @@ class Records:
         text = None if record is None else encoded(record)
         with self._mutex:
             before, doing = dict(self._records), self._doing.pop((type_, identity), "")
+            begun = self._for.pop((type_, identity), (0,))
+            request = begun[0]
+            self._done[request] = None
+            while len(self._done) > MAX_DONE:
+                del self._done[next(iter(self._done))]
             self._records.pop((type_, identity), None)
             if text is not None:
                 self._records[type_, identity] = text
@@ -78,13 +99,15 @@ class Records:
                 self._write()
             except OSError as error:
                 self._records, self._mounts = before, mounts
-                self._doing[type_, identity] = doing
+                self._doing[type_, identity], self._for[type_, identity] = doing, begun
+                self._done.pop(request, None)
                 raise Failed(f"{doing}: cannot be recorded: {error.strerror}") from error
 
     def abort(self, type_: str, identity: str, table: MountTable) -> None:
         """Note that a change was undone."""
         with self._mutex:
             self._doing.pop((type_, identity), None)
+            self._for.pop((type_, identity), None)
             self._keep(table)
 
     def keep(self, table: MountTable) -> None:
@@ -92,23 +115,34 @@ class Records:
         with self._mutex:
             self._keep(table)
 
+    def was_done(self, request: int) -> bool:
+        """Tell whether a request's change was finished, by an earlier daemon too."""
+        return request in self._done
+
+    def settle(self, request: int) -> None:
+        """What an earlier daemon was doing for a request has its outcome."""
+        with self._mutex:
+            self._left = {what: begun for what, begun in self._left.items() if begun[0] != request}
+
     def by_identity(self) -> dict[str, tuple[str, Record]]:
         """Return all there is: by identity the resource type, and a copy of the record."""
         with self._mutex:
             kept = list(self._records.items())
         return {identity: (type_, json.loads(text)) for (type_, identity), text in kept}
 
-    def load(self, table: MountTable) -> list[str]:
-        """Read what an earlier daemon left, fill the table, and return what it was doing.
+    def load(self, table: MountTable, open_requests: Collection[int] = ()) -> dict[str, Interrupted]:
+        """Read what an earlier daemon left, fill the table, and return what it was doing, for whom.
+
+        ``open_requests`` are those that have no answer yet.
 
         Raises:
             OSError, ValueError, KeyError, TypeError: it cannot be read.
         """
         if not self._path:
-            return []
+            return {}
         saved = self._read()
         if saved is None:
-            return []
+            return {}
         if saved["v"] != VERSION:
             raise ValueError(f"version {saved['v']}")
         with self._mutex:
@@ -116,9 +150,13 @@ class Records:
                 (type_, identity): _encode(record) for type_, identity, record in saved["records"]
             }
             self._mounts = _encode(saved["mounts"])
+            self._done = {number: None for number in saved.get("done", ()) if number in open_requests}
+            unfinished: list[str] = saved["doing"]
+            begun = map(tuple, saved.get("for", [[0]] * len(unfinished)))
+            found: dict[str, Interrupted] = dict(zip(unfinished, begun, strict=True))
+            self._left = {what: begun for what, begun in found.items() if begun[0] in open_requests}
         table.restore(saved["mounts"])
-        unfinished: list[str] = saved["doing"]
-        return unfinished
+        return found
 
     def _read(self) -> dict[str, Any] | None:
         saved: dict[str, Any]
@@ -146,8 +184,10 @@ class Records:
         if not self._path:
             return
         records = ",".join(f"{_encode([*key])[:-1]},{text}]" for key, text in self._records.items())
-        doing = _encode([*self._doing.values()])
-        state = f'{{"v":{VERSION},"doing":{doing},"records":[{records}],"mounts":{self._mounts}}}'
+        doing = _encode([*self._doing.values(), *self._left])
+        numbers = _encode([*(self._for.get(key, (0,)) for key in self._doing), *self._left.values()])
+        under_way = f'"doing":{doing},"for":{numbers},"done":{_encode(list(self._done))}'
+        state = f'{{"v":{VERSION},{under_way},"records":[{records}],"mounts":{self._mounts}}}'
         aside = f"{self._path}.new"
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         write_all(fd, state.encode())

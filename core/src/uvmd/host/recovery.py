@@ -10,26 +10,26 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from uvmd.errors import UvmdError
-from uvmd.host.containers import Container, State
+from uvmd.host.containers import EXIT_TYPES, Container, State
 from uvmd.host.context import Context
 from uvmd.host.exits import UNKNOWN_STATUS
 from uvmd.host.journal import Entry, read_container, read_process
-from uvmd.host.operations import bundle, context_dir, delete, pod_sources, runtime_undo, sandbox, written
+from uvmd.host.operations import delete, interrupted, pod_sources, runtime_undo
 from uvmd.host.parts import MonitorState
 from uvmd.host.pods import Pod
 from uvmd.host.processes import Process
 from uvmd.host.requests import is_container_id
-from uvmd.linux import paths, proc
+from uvmd.linux import proc
 
 log = logging.getLogger(__name__)
 
-# A runtime call that the earlier daemon left under way: most take a few milliseconds.
-_CALLS_S = 2.0
+# By then waits that an earlier daemon has left unanswered are served.
+_HELD_S = 5.0
 
 
 class SlotState(Protocol):
@@ -45,49 +45,47 @@ class SlotState(Protocol):
     def drained(self) -> bool: ...
     @property
     def label(self) -> str: ...
+    @property
+    def request(self) -> int: ...
+    @property
+    def told(self) -> bool: ...
+    @property
+    def signalled(self) -> int: ...
 
 
-def wait_for_calls(state: MonitorState, ask_again: Callable[[], MonitorState]) -> MonitorState:
-    """Return the monitor's state once no call of a runtime that makes a process is under way.
-
-    Such a call shows as a slot without a process. One that was opened and not used looks the
-    same, so this does not wait for long.
-    """
-    deadline = time.monotonic() + _CALLS_S
-    while any(not slot.pid for slot in state.slots) and time.monotonic() < deadline:
-        time.sleep(0.05)
-        state = ask_again()
-    return state
-
-
-def recover(ctx: Context, state: MonitorState) -> list[Container]:
+def recover(ctx: Context, state: MonitorState) -> list[Callable[[], None]]:
     """Rebuild the registry. Runs on the poll thread before the bridge is opened.
 
-    Returns the containers whose removal was under way, for :func:`finish_delete`; that waits
-    for news which the poll thread must take, so it belongs on another thread.
+    Returns what is still to be done of what was under way and will not be asked for again.
+    That waits for news which the poll thread must take, so it belongs on other threads.
     """
     slots: dict[int, SlotState] = {slot.slot: slot for slot in state.slots}
-    claimed: set[int] = set()
+    # What was made for a request that has no answer is taken up with that.
+    claimed = {slot.slot for slot in state.slots if slot.request in state.requests}
     settled: list[Process] = []
-    unfinished: list[Container] = []
-    entries = _read(ctx)
-    taken = {container.role.namespace for _, container, _ in entries if container.state is not State.CREATING}
-    for entry, container, execs in entries:
+    unfinished: list[Callable[[], None]] = []
+    for entry, container, execs in _read(ctx):
         if container.state is State.CREATING:
-            _unwind(ctx, container, taken)
+            ctx.registry.add(container)
             if container.init is not None:
                 claimed.add(container.init.slot)
+            if container.created_by not in state.requests:
+                unfinished.append(partial(_unwind, ctx, container))
             continue
         settled += _take_up(ctx, container, execs, slots, claimed)
         if entry["doing"] == "deleting":
-            unfinished.append(container)
             container.deleting = True
+            if container.deleted_by not in state.requests:
+                unfinished.append(partial(finish_delete, ctx, container))
     settled += _take_up_external(ctx, ctx.journal.external(), slots, claimed)
     for slot in slots.keys() - claimed:
         _drop_slot(ctx, slots[slot])
     _sweep(ctx)
     for process in settled:
+        process.held = True
         ctx.exits.settle(process)
+    told = {number for number, slot in slots.items() if slot.told}
+    ctx.timers.call_later(_HELD_S, partial(_let_go, ctx, settled, told))
     return unfinished
 
 
@@ -102,28 +100,18 @@ def _read(ctx: Context) -> list[tuple[Entry, Container, list[Process]]]:
     return found
 
 
-def _unwind(ctx: Context, container: Container, taken: set[str]) -> None:
-    """Undo a create that was under way. Adapters in a ``taken`` namespace are another container's."""
-    log.warning("a create was interrupted, undoing it", extra={"container": container.id})
-    os.makedirs(ctx.work_dir(container.id), mode=0o700, exist_ok=True)
+def _let_go(ctx: Context, processes: list[Process], told: set[int]) -> None:
+    for process in processes:
+        ctx.exits.let_go(process, told=process.slot in told)
+
+
+def _unwind(ctx: Context, container: Container) -> None:
+    """Undo a create that nobody asks for again, once nothing of it is under way."""
     try:
-        runtime_undo.destroy(ctx, container)
-        pod_sources.release(ctx, container)
-        if container.role.namespace not in taken:
-            ctx.network.detach(container.role.namespace)
-        context_dir.remove(container)
-        sandbox.undo_interrupted(ctx, container)
-        _remove_bundle(container)
-    except (UvmdError, OSError) as error:
-        ctx.gate.mark(f"undo of an interrupted create of {container.id}: {error}")
-    delete.forget(ctx, container)
-
-
-def _remove_bundle(container: Container) -> None:
-    """Remove what the create wrote: its config.json, and the bundle if it made that."""
-    written.take_back(container.bundle, bundle.CONFIG, bundle.CONFIG in container.existed)
-    if container.made_bundle:
-        paths.remove_empty([container.bundle])
+        ctx.slots.await_request(container.created_by)
+    except OSError as error:
+        log.error("what a create had begun does not end, ignoring", extra={"errno": error.errno})
+    interrupted.unwind(ctx, container)
 
 
 def _take_up(
@@ -136,15 +124,28 @@ def _take_up(
     if init is not None:
         _adopt(ctx, init, slots, claimed)
         processes.append(init)
+        if (found := slots.get(init.slot)) is not None:
+            container.notified = found.told
+            container.exit_type = EXIT_TYPES.get(found.signalled, container.exit_type)
     for process in execs:
         # One that the monitor no longer has was acknowledged: nobody can ask for it again.
         if process.slot in slots:
             _adopt(ctx, process, slots, claimed)
             ctx.registry.started(process, process.pid)
             processes.append(process)
-    if container.state is State.CREATED and init is not None and not init.over:
-        _ask_whether_started(ctx, container)
     return processes
+
+
+def _check_start_time(ctx: Context, process: Process) -> None:
+    """The journal and the kernel must mean the same process by a number."""
+    if process.over or not process.pid:
+        return
+    try:
+        if proc.start_time(process.pid) == process.start_time:
+            return
+    except OSError:
+        return  # it ends at this moment; the monitor, its parent, will tell
+    ctx.gate.mark(f"process {process.pid} of {process.container_id} is not the one that was recorded")
 
 
 def _take_up_pod(ctx: Context, container: Container) -> None:
@@ -164,6 +165,7 @@ def _adopt(ctx: Context, process: Process, slots: dict[int, SlotState], claimed:
     if found is not None:
         claimed.add(process.slot)
         process.status, process.drained = found.status, found.drained
+        _check_start_time(ctx, process)
         return
     # Its parent is gone, so nobody will ever learn its exit status; it must not run on unseen.
     log.error(
@@ -175,18 +177,6 @@ def _adopt(ctx: Context, process: Process, slots: dict[int, SlotState], claimed:
         except ProcessLookupError:
             pass
     process.status, process.drained = UNKNOWN_STATUS, True
-
-
-def _ask_whether_started(ctx: Context, container: Container) -> None:
-    """A start may have happened after the last entry was written."""
-    try:
-        if ctx.runtime.status(container.id) == "running":
-            ctx.registry.advance(container, State.RUNNING)
-            ctx.journal.save(container)
-    except (UvmdError, OSError) as error:
-        log.error(
-            "runtime could not be asked, ignoring", extra={"container": container.id, "error": str(error)}
-        )
 
 
 def finish_delete(ctx: Context, container: Container) -> None:
@@ -217,12 +207,7 @@ def _take_up_external(
 
 def _drop_slot(ctx: Context, found: SlotState) -> None:
     """End a process that no record knows, and the container that it may be the init of."""
-    log.warning("slot without a record, ending its process", extra={"slot": found.slot})
-    try:
-        ctx.slots.kill(found.slot, signal.SIGKILL)
-    except OSError:
-        pass
-    ctx.slots.release(found.slot)
+    interrupted.drop_slot(ctx, found.slot)
     if not is_container_id(found.label) or ctx.registry.find(found.label) is not None:
         return
     # Its entry could not be read: the runtime and the cgroup still hold it.

@@ -121,14 +121,17 @@ class Registry:
             watcher(event, container)
 
     @contextmanager
-    def starting(self, container: Container) -> Iterator[None]:
+    def starting(self, container: Container, *, again: bool = False) -> Iterator[None]:
         """Hold the container's one chance to be started.
+
+        ``again``: an earlier daemon has held it for the same request.
 
         Raises:
             InvalidState: it is being started, was started, or is being deleted.
         """
         with self._changed:
-            if container.starting or container.deleting or container.state is not State.CREATED:
+            was_started = container.state is not State.CREATED and not again
+            if container.starting or container.deleting or was_started:
                 raise InvalidState(
                     f"container {container.id} is {_condition(container)}, it cannot be started"
                 )

@@ -49,6 +49,7 @@ class ContainerExit:
     container_id: str
     activity_id: str
     exit_type: str  # UnexpectedExit, GracefulExit or ForcedExit (spec bridge.md 7)
+    slot: int = 0  # init's
 
 
 def check_new_id(container_id: str, *, strict: bool) -> None:

@@ -30,7 +30,7 @@ class Answer:
         """False once the daemon that asked is gone."""
         return self._channel.open
 
-    def give(self, *fields: int | bytes, fds: Sequence[int] = ()) -> None:
+    def give(self, *fields: int | bytes | Sequence[bytes], fds: Sequence[int] = ()) -> None:
         """Answer. The descriptors stay the caller's."""
         self._channel.send(wire.REPLY, self._tag, *fields, fds=fds)
 

@@ -1,7 +1,8 @@
 """The bridge connection: dials, reconnects, moves frames. It knows headers, not bodies.
 
-A frame is handed on whole, after its size was checked. An outgoing frame that was not
-wholly written when the connection ended goes back to the daemon.
+A frame is handed on whole, after its size was checked, and kept until its answer was wholly
+written. An outgoing frame that was not wholly written when the connection ended goes back
+to the daemon. The connection is the monitor's: it outlives every daemon.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import _socket
 import errno
 import os
 
-from uvmd.monitor import dial
+from uvmd.monitor import dial, kept
 from uvmd.monitor.frames import DEFAULT_MAX_INBOUND_BYTES, HEADER_BYTES, FrameReader
 from uvmd.monitor.loop import EDGE, ERROR, HANGUP, IN, OUT, Loop
 
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
     from collections import deque
     from typing import Protocol
 
+    from uvmd.monitor.kept import Kept, Request
     from uvmd.monitor.log import Log
 
     class Listener(Protocol):
         """What the bridge tells."""
 
         def bridge_up(self, generation: int) -> None: ...
-        def bridge_frame(self, generation: int, frame: bytes) -> None: ...
-        def bridge_unsent(self, frame: bytes) -> None: ...
+        def bridge_frame(self, request: Request, frame: bytes) -> None: ...
+        def bridge_unsent(self, request: int, slot: int, frame: bytes) -> None: ...
         def bridge_down(self, generation: int, reason: str) -> None: ...
         def bridge_finished(self, reason: str) -> None: ...
         def daemon_waiting_bytes(self) -> int: ...
@@ -40,9 +42,6 @@ _DIAL_DEADLINE_S = 10.0
 _READ_BYTES = 65_536
 _BURST = 16
 
-# Above the first the bridge is not read; it is again once no more than the second waits.
-_DAEMON_HIGH_BYTES = 64 * 1024 * 1024
-_DAEMON_LOW_BYTES = 32 * 1024 * 1024
 # A host that sends requests and does not read answers is not read either.
 _HOST_HIGH_BYTES = 4 * 1024 * 1024
 
@@ -50,19 +49,22 @@ _HOST_HIGH_BYTES = 4 * 1024 * 1024
 class Bridge:
     """At most one connection at a time; each has a generation, counted from 1."""
 
-    def __init__(self, loop: Loop, log: Log, listener: Listener) -> None:
+    def __init__(self, loop: Loop, log: Log, listener: Listener, requests: Kept) -> None:
         self._loop = loop
         self._log = log
         self._listener = listener
+        self._kept = requests
         self.max_inbound_bytes = DEFAULT_MAX_INBOUND_BYTES
         self.generation = 0
+        #: A number of the daemon's for the next one; by generation while it has open requests.
+        self._states: dict[int, int] = {}
         self._target = ""
         self._dialling: dial.Dial | None = None
         self._last_failure = ""
         self._sock: _socket.socket | None = None
         self._in = self._out = -1
         self._reader = FrameReader()
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, int, int]] = deque()
         self._queued_bytes = 0
         self._written = 0
         self._paused = False
@@ -83,9 +85,13 @@ class Bridge:
     def open(self, target: str) -> None:
         """Connect, and from now on reconnect, to a target ("stdio": descriptors 0 and 1, once).
 
+        A connection to it that is there stays.
+
         Raises:
             ValueError: no such target.
         """
+        if target and target == self._target:
+            return
         if target != "stdio":
             dial.parse_target(target)
         self.shut("opened anew")
@@ -109,15 +115,40 @@ class Bridge:
         if self.up and generation == self.generation:
             self._lose("closed by the daemon")
 
-    def send(self, generation: int, frame: bytes) -> None:
-        """Write a frame after those before it, or hand it back."""
-        if not self.up or generation != self.generation:
-            self._listener.bridge_unsent(frame)
+    def send(self, generation: int, frame: bytes, request: int = 0, slot: int = 0, state: int = -1) -> None:
+        """Write a frame after those before it, or hand it back; generation 0: keep it.
+
+        ``request`` is what it answers, ``slot`` whose end it tells: until it is written the
+        next daemon gets it back. ``state`` is what that one is told of the connection.
+        """
+        if request:
+            self._kept.answered(request, frame)
+        if slot:
+            self._kept.notices[slot] = frame
+        if not generation:
             return
-        self._queue.append(frame)
+        if not self.up or generation != self.generation:
+            self._listener.bridge_unsent(request, slot, frame)
+            return
+        if state >= 0:
+            self._states[generation] = state
+        self._queue.append((frame, request, slot))
         self._queued_bytes += len(frame)
         if len(self._queue) == 1:
             self._write()
+
+    def state(self, generation: int) -> int:
+        """Return what a daemon has said of a connection; 0: nothing."""
+        return self._states.get(generation, 0)
+
+    def unsent(self) -> list[tuple[int, int, bytes]]:
+        """Return the kept frames that nobody is writing: request, slot, frame."""
+        writing = {(request, slot) for _, request, slot in self._queue}
+        frames = [(one.number, 0, one.answer) for one in self._kept if one.answer is not None]
+        told = {frame: slot for slot, frame in self._kept.notices.items()}
+        found = [(number, told.pop(frame, 0), frame) for number, _, frame in frames]
+        found += [(0, slot, frame) for frame, slot in told.items()]
+        return [one for one in found if one[:2] not in writing]
 
     def set_max_inbound(self, max_bytes: int) -> None:
         """Set the largest frame that is taken from the host, header included."""
@@ -163,6 +194,8 @@ class Bridge:
         self.generation += 1
         self._reader = FrameReader(self.max_inbound_bytes)
         self._paused = False
+        needed = {one.generation for one in self._kept}
+        self._states = {one: state for one, state in self._states.items() if one in needed}
         self._log.info("the bridge is up", target=self._target, generation=self.generation)
         self._listener.bridge_up(self.generation)
 
@@ -188,8 +221,12 @@ class Bridge:
             self._read()
 
     def _must_pause(self) -> bool:
-        limit = _DAEMON_LOW_BYTES if self._paused else _DAEMON_HIGH_BYTES
-        return self._listener.daemon_waiting_bytes() > limit or self._queued_bytes > _HOST_HIGH_BYTES
+        limit = kept.LOW_BYTES if self._paused else kept.HIGH_BYTES
+        return (
+            self._kept.bytes > limit
+            or self._listener.daemon_waiting_bytes() > limit
+            or self._queued_bytes > _HOST_HIGH_BYTES
+        )
 
     def _read(self) -> None:
         generation = self.generation
@@ -222,14 +259,14 @@ class Bridge:
         generation = self.generation
         try:
             while (frame := self._reader.next_frame()) is not None:
-                self._listener.bridge_frame(generation, frame)
+                self._listener.bridge_frame(self._kept.add(generation, frame), frame)
         except ValueError as error:
             self._log.error("bad frame header, closing the bridge connection", error=str(error))
             self._lose(str(error))
 
     def _write(self) -> None:
         while self._queue and self.up:
-            frame = self._queue[0]
+            frame, request, slot = self._queue[0]
             try:
                 self._written += os.write(self._out, memoryview(frame)[self._written :])
             except BlockingIOError:
@@ -241,6 +278,10 @@ class Bridge:
                 self._queue.popleft()
                 self._queued_bytes -= len(frame)
                 self._written = 0
+                if request:
+                    self._kept.forget(request)
+                if slot:
+                    self._kept.notices.pop(slot, None)
         self.resume()
 
     def _lose(self, reason: str) -> None:
@@ -256,8 +297,8 @@ class Bridge:
         self._queue.clear()
         self._queued_bytes = self._written = 0
         self._log.info("the bridge is down", generation=self.generation, reason=reason, unsent=len(unsent))
-        for frame in unsent:
-            self._listener.bridge_unsent(frame)
+        for frame, request, slot in unsent:
+            self._listener.bridge_unsent(request, slot, frame)
         self._listener.bridge_down(self.generation, reason)
         if stdio:
             self._finish(reason)

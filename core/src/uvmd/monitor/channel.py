@@ -46,6 +46,7 @@ class Channel:
         self._queue: deque[tuple[bytes, list[int]]] = deque()
         self._queued_bytes = 0
         self._untaken_bytes = 0
+        self._broken = False
         self.open = True
         self.greeted = False
         sock.setblocking(False)
@@ -60,12 +61,12 @@ class Channel:
         self, op: int, tag: int, *fields: int | bytes | Sequence[bytes], fds: Sequence[int] = ()
     ) -> None:
         """Send a packet, now or when there is room. The descriptors stay the caller's."""
-        if not self.open:
+        if not self.open or self._broken:
             return
         packet = wire.encode(op, tag, *fields)
         if not self._queue and self._put(packet, fds):
             return
-        if not self.open:
+        if self._broken:
             return
         if not self._queue:
             self._loop.change(self._sock.fileno(), IN | OUT)
@@ -94,8 +95,9 @@ class Channel:
             packets.send(self._sock, packet, fds, _socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
-        except OSError as error:
-            self._lose(f"send: {error.strerror}")
+        except OSError:
+            # It is dead. What it still sent counts, so the end is for the reading side to find.
+            self._broken = True
             return False
         if len(packet) > wire.MAX_INLINE_BYTES:
             self._untaken_bytes += len(packet)
@@ -111,6 +113,8 @@ class Channel:
         while self._queue and self.open:
             packet, fds = self._queue[0]
             if not self._put(packet, fds):
+                if self._broken:
+                    self._loop.change(self._sock.fileno(), IN)
                 return
             self._queue.popleft()
             self._queued_bytes -= len(packet)
@@ -128,6 +132,10 @@ class Channel:
                 packet, fds = packets.receive(self._sock)
             except BlockingIOError:
                 return False
+            except ConnectionResetError:
+                # It died with packets of ours unread: the kernel says that once, before it hands
+                # out what the daemon had sent until then.
+                continue
             except (OSError, wire.WireError) as error:
                 self._lose(str(error))
                 return False

@@ -29,7 +29,7 @@ class Run:
     """One program that runs to completion: its output, its deadline, what is to be adopted."""
 
     __slots__ = (
-        "_left_bytes", "_loop", "_output", "_parts", "deadline", "done", "pid", "pid_file", "slot",
+        "_left_bytes", "_loop", "_output", "_parts", "deadline", "done", "pid", "pid_file", "request", "slot",
         "timed_out",
     )  # fmt: skip
 
@@ -43,7 +43,9 @@ class Run:
         pid_file: bytes,
         deadline_s: float,
         done: Callable[[Run, int, OSError | None, int], None],
+        request: int = 0,
     ) -> None:
+        self.request = request
         self._loop = loop
         self.pid = pid
         self.slot = slot
@@ -108,12 +110,18 @@ class Children:
         self._slots: dict[int, Slot] = {}
         self._strays: dict[int, int] = {}
         self._adopting = 0
+        self._idle: list[tuple[int, Callable[[], None]]] = []
         self.daemon_pid = 0
 
     def add_run(self, run: Run) -> None:
         """Wait for a program that was just started."""
         self._runs[run.pid] = run
         self._adopting += bool(run.pid_file)
+
+    def when_idle(self, request: int, call: Callable[[], None]) -> None:
+        """Call once nothing runs to completion any more for a request of the host."""
+        self._idle.append((request, call))
+        self._tell_idle()
 
     def add_process(self, slot: Slot, pid: int) -> None:
         """Wait for a slot's process."""
@@ -150,6 +158,8 @@ class Children:
         # After the whole batch: what a runtime has left us may have died in the same one.
         for run, status in finished:
             self._finish(run, status)
+        if finished and self._idle:
+            self._tell_idle()
         if not self._adopting:
             self._strays.clear()
         if daemon_status is not None:
@@ -159,6 +169,13 @@ class Children:
         """Kill whatever runs to completion."""
         for run in self._runs.values():
             run.kill()
+
+    def _tell_idle(self) -> None:
+        busy = {run.request for run in self._runs.values()}
+        ready = [call for request, call in self._idle if request not in busy]
+        self._idle = [(request, call) for request, call in self._idle if request in busy]
+        for call in ready:
+            call()
 
     def _finish(self, run: Run, status: int) -> None:
         pid = 0

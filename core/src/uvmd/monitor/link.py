@@ -15,80 +15,18 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from uvmd.monitor import packets, wire
 from uvmd.monitor.conversation import GRACE_S, Conversation, MonitorError
+from uvmd.monitor.reports import Completed, Earlier, Events, MonitorState, SlotState
 
-__all__ = ["Completed", "Events", "Link", "MonitorError", "MonitorState", "SlotState"]
+__all__ = ["Completed", "Earlier", "Events", "Link", "MonitorError", "MonitorState", "SlotState"]
 
 _NS = 1_000_000_000
 _LONGEST_S = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """A program that has run to completion.
-
-    ``status`` is the exit code, or minus the signal. ``output`` is stdout and stderr as
-    they came, cut to the limit. ``pid`` is the process adopted from the pid file, or 0.
-    """
-
-    status: int
-    timed_out: bool
-    output: bytes
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class SlotState:
-    """One slot as the monitor knows it; pid 0 while it has no process."""
-
-    slot: int
-    pid: int
-    status: int | None
-    drained: bool
-    terminal: bool
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class MonitorState:
-    """The answer to HELLO. ``daemon_starts`` is 1 for the first daemon of this monitor.
-
-    ``services`` are the slots of long-lived helpers, which are nobody's container.
-    """
-
-    version: int
-    slots: tuple[SlotState, ...]
-    daemon_starts: int
-    services: tuple[SlotState, ...] = ()
-
-
-class Events(Protocol):
-    """What the monitor tells unasked; everything is called on the thread that polls."""
-
-    def bridge_up(self, generation: int) -> None:
-        """Tell of a new connection."""
-
-    def bridge_frame(self, generation: int, frame: bytes) -> None:
-        """Hand over a frame of the host, header included, its size checked."""
-
-    def bridge_unsent(self, frame: bytes) -> None:
-        """Hand back an outgoing frame that was not wholly written."""
-
-    def bridge_down(self, generation: int, reason: str) -> None:
-        """Tell that a connection has ended. Frames sent to it from now on still come back."""
-
-    def exited(self, slot: int, pid: int, status: int) -> None:
-        """Tell that a slot's process was reaped: exit code, or minus the signal."""
-
-    def drained(self, slot: int) -> None:
-        """Tell that everything the process wrote is with the host; comes after ``exited``."""
-
-    def stop(self, reason: str) -> None:
-        """Ask to kill and delete all containers, then to call ``Link.finish``."""
+# What runs for a request has a deadline of its own, which the monitor keeps.
+_LONGEST_CALL_S = 300.0
 
 
 class Link:
@@ -96,6 +34,10 @@ class Link:
 
     def __init__(self, sock: socket.socket, events: Events | None = None) -> None:
         self.events = events
+        #: Says for which request of the host the calling thread works, or 0.
+        self.request_of: Callable[[], int] = lambda: 0
+        #: Slots that earlier daemons made, by the request for which they did.
+        self._earlier: dict[int, list[int]] = {}
         self._sock = sock
         self._pending: deque[tuple[int, list[Any]]] = deque()
         self._talk = Conversation(sock, self._on_event)
@@ -143,32 +85,73 @@ class Link:
 
     def hello(self) -> MonitorState:
         """Greet the monitor, as the first of all calls; return what it has kept."""
-        version, starts, items = self._talk.ask(wire.HELLO, wire.VERSION).fields
+        version, starts, items, requests = self._talk.ask(wire.HELLO, wire.VERSION).fields
         slots: list[SlotState] = []
         services: list[SlotState] = []
         for item in items:
-            slot, pid, status, drained, terminal, label, service = wire.decode_slot(item)
-            state = SlotState(slot, pid, status, drained, terminal, os.fsdecode(label))
+            slot, pid, status, drained, terminal, label, service, request, told, signal = wire.decode_slot(
+                item
+            )
+            streams = (drained, terminal, os.fsdecode(label))
+            state = SlotState(slot, pid, status, *streams, request, told, signal)
             (services if service else slots).append(state)
         highest = max((state.slot for state in (*slots, *services)), default=0)
         self._slots = itertools.count(1 + highest)
-        return MonitorState(version, tuple(slots), starts, tuple(services))
+        numbers = frozenset(wire.decode_numbers(requests))
+        self._earlier = {number: [] for number in numbers}
+        for state in slots:
+            if state.request in numbers:
+                self._earlier[state.request].append(state.slot)
+        return MonitorState(version, tuple(slots), starts, tuple(services), numbers)
 
     def new_slot(self) -> int:
-        """Return a slot number that no daemon of this monitor's life has in use."""
-        return next(self._slots)
+        """Return a slot number that nobody has in use.
+
+        For a request that an earlier daemon had begun: the slot that it had made for it.
+        """
+        left = self._earlier.get(self.request_of())
+        return left.pop(0) if left else next(self._slots)
+
+    def earlier_slots(self, request: int) -> list[int]:
+        """Return, once, the slots that earlier daemons made for a request and nobody took up."""
+        return self._earlier.pop(request, [])
 
     def open_bridge(self, target: str) -> None:
-        """Connect the bridge to ``vsock:CID:PORT``, ``unix:PATH`` or ``stdio``, and reconnect for ever."""
+        """Connect the bridge to ``vsock:CID:PORT``, ``unix:PATH`` or ``stdio``, and reconnect for ever.
+
+        A connection to that target that is there stays.
+        """
         self._talk.ask(wire.OPEN_BRIDGE, _bytes(target))
 
     def set_stream_base(self, target: str) -> None:
         """Dial stdio port N at ``vsock:CID`` port N, or at ``unix:PATH``'s PATH_N."""
         self._talk.ask(wire.STREAM_BASE, _bytes(target))
 
-    def send_frame(self, generation: int, frame: bytes) -> None:
-        """Send a frame; it comes back as ``bridge_unsent`` if that connection is gone."""
-        self._talk.tell(wire.SEND_FRAME, generation, frame)
+    def send_frame(
+        self, generation: int, frame: bytes, request: int = 0, slot: int = 0, state: int = -1
+    ) -> None:
+        """Send a frame; it comes back as ``bridge_unsent`` if that connection is gone.
+
+        ``request`` is what it answers, ``slot`` whose end it tells; ``state`` (0 or more) is
+        what the next daemon is to know of the connection. With generation 0 nothing is sent:
+        the monitor keeps the frame for the next daemon, should this one die with it.
+        """
+        self._talk.tell(wire.SEND_FRAME, generation, request, slot, state, frame)
+
+    def forget_request(self, request: int) -> None:
+        """There will be no answer to this request."""
+        self._talk.tell(wire.FORGET, request)
+
+    def note(self, name: str, value: bytes = b"") -> None:
+        """Have the monitor keep a note beside the request for which the calling thread works."""
+        if request := self.request_of():
+            self._talk.tell(wire.NOTE, request, name.encode(), value)
+
+    def await_request(self, request: int) -> Earlier:
+        """Wait until nothing runs for a request any more; return what is known of it."""
+        done, notes = self._talk.ask(wire.AWAIT, request, timeout_s=_LONGEST_CALL_S).fields
+        names = frozenset(_text(name).partition(" ")[2] for name in done)
+        return Earlier(names, dict(zip(map(_text, notes[::2]), notes[1::2], strict=True)))
 
     def close_bridge(self, generation: int) -> None:
         """Close this connection; the monitor makes another one."""
@@ -186,12 +169,15 @@ class Link:
         slot: int = 0,
         pid_file: str = "",
         fds: Sequence[int] = (),
+        once: str = "",
     ) -> Completed:
         """Run a program to completion; its process group is killed at the deadline.
 
         Without a slot its input is ``stdin`` and its output comes back. With one it gets
         the slot's pipes (a terminal, or a slot that was not opened: /dev/null), and after
         exit 0 the process named by ``pid_file`` is the slot's. ``fds`` become 3, 4, ...
+        ``once``: a name under which it is run once for a request of the host; a later daemon
+        that asks again gets the outcome.
 
         Raises:
             MonitorError: it could not be started, or left no process to adopt.
@@ -206,6 +192,7 @@ class Link:
             limit_bytes,
             slot,
             _bytes(pid_file),
+            *self._for(once),
             fds=fds,
             timeout_s=_patience(deadline_s),
         )
@@ -216,7 +203,8 @@ class Link:
         self, slot: int, *, terminal: bool = False, console_socket: str = "", label: str = ""
     ) -> None:
         """Make a slot: three pipes, or a listening console socket for a pty's master."""
-        self._talk.ask(wire.OPEN_SLOT, slot, int(terminal), _bytes(console_socket), _bytes(label))
+        facts = (slot, int(terminal), _bytes(console_socket), _bytes(label))
+        self._talk.ask(wire.OPEN_SLOT, *facts, *self._for(f"{slot}"))
 
     def connect(
         self,
@@ -241,6 +229,7 @@ class Link:
             int(tee_fd is not None),
             int(discard),
             _ns(deadline_s),
+            *self._for(f"{slot}"),
             fds=() if tee_fd is None else (tee_fd,),
             timeout_s=_patience(deadline_s),
         )
@@ -276,6 +265,7 @@ class Link:
             _strings(cgroups),
             _ns(deadline_s),
             _bytes(label),
+            *self._for(f"{slot}"),
             timeout_s=_patience(deadline_s),
         )
         pid: int = call.fields[0]
@@ -310,7 +300,7 @@ class Link:
             ProcessLookupError: it was reaped, or was never there.
         """
         try:
-            self._talk.ask(wire.KILL, slot, signal)
+            self._talk.ask(wire.KILL, slot, signal, *self._for(f"{slot} {signal}"))
         except MonitorError as error:
             if error.errno == errno.ESRCH:
                 raise ProcessLookupError(errno.ESRCH, error.strerror) from error
@@ -330,6 +320,9 @@ class Link:
 
     def release(self, slot: int) -> None:
         """Forget a slot whose exit status was acknowledged, and close all it has."""
+        for left in self._earlier.values():
+            if slot in left:
+                left.remove(slot)
         self._talk.tell(wire.RELEASE, slot)
 
     def dial(self, port: int, deadline_s: float) -> int:
@@ -354,6 +347,11 @@ class Link:
         grace = -1 if drain_grace_s is None else _ns(drain_grace_s)
         self._talk.tell(wire.CONFIGURE, b"", b"", largest, grace)
 
+    def _for(self, name: str) -> tuple[int, bytes]:
+        """Return the last fields of what is done for a request: which, and what makes it once."""
+        request = self.request_of()
+        return request, name.encode() if request else b""
+
     def _on_event(self, op: int, fields: list[Any]) -> None:
         if op not in _EVENTS:
             raise wire.WireError(f"operation {op} is not for us")
@@ -371,9 +369,10 @@ def _text(value: bytes) -> str:
 
 
 _EVENTS: dict[int, Callable[[Events, list[Any]], None]] = {
-    wire.BRIDGE_UP: lambda events, fields: events.bridge_up(fields[0]),
-    wire.BRIDGE_FRAME: lambda events, fields: events.bridge_frame(fields[0], fields[1]),
-    wire.BRIDGE_UNSENT: lambda events, fields: events.bridge_unsent(fields[0]),
+    wire.BRIDGE_UP: lambda events, fields: events.bridge_up(*fields),
+    wire.BRIDGE_FRAME: lambda events, fields: events.bridge_frame(*fields),
+    wire.BRIDGE_AGAIN: lambda events, fields: events.bridge_again(*fields),
+    wire.BRIDGE_UNSENT: lambda events, fields: events.bridge_unsent(*fields),
     wire.BRIDGE_DOWN: lambda events, fields: events.bridge_down(fields[0], _text(fields[1])),
     wire.EXITED: lambda events, fields: events.exited(fields[0], fields[1], fields[2]),
     wire.DRAINED: lambda events, fields: events.drained(fields[0]),

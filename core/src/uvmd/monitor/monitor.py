@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -9,6 +10,7 @@ from uvmd.monitor import _sys, wire
 from uvmd.monitor.bridge import Bridge
 from uvmd.monitor.channel import Channel
 from uvmd.monitor.children import Children
+from uvmd.monitor.kept import Kept, Request
 from uvmd.monitor.log import Log
 from uvmd.monitor.loop import IN, Loop
 from uvmd.monitor.programs import Programs
@@ -44,10 +46,13 @@ class Monitor:
         self._tools = Tools(self._loop, self._log)
         self._spawner = Spawner()
         self._children = Children(self._failed, self._exited, self._daemon_exited)
-        self._bridge = Bridge(self._loop, self._log, self)
+        self._kept = Kept()
+        self._bridge = Bridge(self._loop, self._log, self, self._kept)
         self._table = SlotTable(self._tools, self._children, self._drained)
         programs = Programs(self._loop, self._spawner, self._children, self._table)
-        self._requests = Requests(self._tools, self._bridge, self._table, programs, self._finish)
+        self._requests = Requests(
+            self._tools, self._bridge, self._table, programs, self._children, self._kept, self._finish
+        )
         self._supervisor = Supervisor(
             self._loop,
             self._log,
@@ -75,15 +80,18 @@ class Monitor:
 
     def bridge_up(self, generation: int) -> None:
         """Tell the daemon."""
-        self._tell(wire.BRIDGE_UP, generation)
+        self._tell(wire.BRIDGE_UP, generation, 0)
 
-    def bridge_frame(self, generation: int, frame: bytes) -> None:
-        """Hand a frame on."""
-        self._tell(wire.BRIDGE_FRAME, generation, frame)
+    def bridge_frame(self, request: Request, frame: bytes) -> None:
+        """Hand a request on."""
+        channel = self._supervisor.channel
+        if channel is not None and channel.greeted:
+            request.attempts = 1
+            channel.send(wire.BRIDGE_FRAME, 0, request.generation, request.number, frame)
 
-    def bridge_unsent(self, frame: bytes) -> None:
+    def bridge_unsent(self, request: int, slot: int, frame: bytes) -> None:
         """Hand a frame back."""
-        self._tell(wire.BRIDGE_UNSENT, frame)
+        self._tell(wire.BRIDGE_UNSENT, request, slot, frame)
 
     def bridge_down(self, generation: int, reason: str) -> None:
         """Tell the daemon."""
@@ -103,16 +111,39 @@ class Monitor:
 
     def _packet(self, channel: Channel, op: int, tag: int, fields: list[Any], fds: list[int]) -> None:
         if op == wire.HELLO:
-            self._greet(channel, tag)
+            self._greet(channel, tag, fields[0])
         else:
             self._requests.handle(channel, op, tag, fields, fds)
 
-    def _greet(self, channel: Channel, tag: int) -> None:
+    def _greet(self, channel: Channel, tag: int, version: int) -> None:
+        if version != wire.VERSION:
+            text = f"the monitor speaks version {wire.VERSION} of its language, the daemon {version}"
+            self._log.error(text)
+            channel.send(wire.ERROR, tag, errno.EPROTONOSUPPORT, text.encode())
+            return
+        is_new = not channel.greeted
         channel.greeted = self._supervisor.ever_greeted = True
         slots = [slot.state() for slot in self._table.slots.values()]
-        channel.send(wire.REPLY, tag, wire.VERSION, self._supervisor.starts, slots)
+        open_requests = wire.encode_numbers(one.number for one in self._kept if one.answer is None)
+        channel.send(wire.REPLY, tag, wire.VERSION, self._supervisor.starts, slots, open_requests)
+        if is_new:
+            self._hand_over(channel)
         if self._stop_reason:
             channel.send(wire.STOP, 0, self._stop_reason.encode())
+
+    def _hand_over(self, channel: Channel) -> None:
+        """Give a new daemon the bridge as it is: the connection, answers that are not on it, requests."""
+        bridge = self._bridge
+        if bridge.up:
+            channel.send(wire.BRIDGE_UP, 0, bridge.generation, bridge.state(bridge.generation))
+        for number, slot, frame in bridge.unsent():
+            channel.send(wire.BRIDGE_UNSENT, 0, number, slot, frame)
+        for request in self._kept:
+            if request.answer is None:
+                state = bridge.state(request.generation)
+                facts = (request.generation, request.number, request.attempts, state)
+                channel.send(wire.BRIDGE_AGAIN, 0, *facts, request.frame)
+                request.attempts += 1
 
     def _tell(self, op: int, *fields: int | bytes) -> None:
         channel = self._supervisor.channel
@@ -128,10 +159,8 @@ class Monitor:
         self._tell(wire.DRAINED, slot.number)
 
     def _daemon_lost(self) -> None:
-        """Nobody can answer the host now; it dials anew when the next daemon asks for it."""
+        """The host notices nothing but a pause: the bridge stays, and so do its requests."""
         self._table.daemon_gone()
-        if not self._finished:
-            self._bridge.shut("the daemon is gone")
 
     def _daemon_exited(self, status: int) -> None:
         if self._supervisor.channel is not None:

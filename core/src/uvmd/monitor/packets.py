@@ -30,7 +30,7 @@ def send(sock: _socket.socket, packet: bytes, fds: Sequence[int] = (), flags: in
     if len(packet) <= wire.MAX_INLINE_BYTES:
         _send_one(sock, packet, fds, flags)
         return
-    memfd = _sealed(packet)
+    memfd = sealed("uvmd-packet", packet)
     try:
         _send_one(sock, wire.encode(wire.LARGE, 0, len(packet)), [memfd, *fds], flags)
     finally:
@@ -93,10 +93,11 @@ def _send_one(sock: _socket.socket, packet: bytes, fds: Sequence[int], flags: in
         sock.send(packet, flags | _socket.MSG_NOSIGNAL)
 
 
-def _sealed(packet: bytes) -> int:
-    memfd = os.memfd_create("uvmd-packet", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def sealed(name: str, content: bytes) -> int:
+    """Return a memfd that holds these bytes, and nothing else for ever."""
+    memfd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        view = memoryview(packet)
+        view = memoryview(content)
         while view:
             view = view[os.write(memfd, view) :]
         fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, _SEALS)

@@ -39,13 +39,14 @@ class Programs:
         limit_bytes: int,
         number: int,
         pid_file: bytes,
+        request: int,
     ) -> None:
         """Run a program to completion, in a slot's streams or with its output captured."""
         slot = self._table.slots.get(number)
         made_slot = bool(pid_file) and slot is None
         if made_slot:
             # Nobody wanted its streams, so it was not opened; its process still needs one.
-            slot = self._table.new_slot(number, b"")
+            slot = self._table.new_slot(number, b"", request=request)
         try:
             if number:
                 pid, output = self._start_in_slot(slot, argv, env, cwd, fds), -1
@@ -69,7 +70,8 @@ class Programs:
                 answer.give(status, int(run.timed_out), written, adopted)
 
         deadline_s = seconds(deadline_ns)
-        self._children.add_run(Run(self._loop, pid, output, limit_bytes, slot, pid_file, deadline_s, done))
+        run = Run(self._loop, pid, output, limit_bytes, slot, pid_file, deadline_s, done, request)
+        self._children.add_run(run)
 
     def spawn(
         self,
@@ -87,10 +89,13 @@ class Programs:
         cgroups: list[bytes],
         deadline_ns: int,
         label: bytes,
+        request: int,
     ) -> None:
         """Start an external process, whose streams are the connections themselves, or a pty."""
         targets = self._table.targets((stdin, stdout, stderr), bool(discard))
-        slot = self._table.new_slot(number, label, is_terminal=bool(is_terminal), external=True)
+        slot = self._table.new_slot(
+            number, label, is_terminal=bool(is_terminal), external=True, request=request
+        )
         start = self._start_in_pty if is_terminal else self._start_on_sockets
 
         def done(made: list[_socket.socket | None]) -> None:

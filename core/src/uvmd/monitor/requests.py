@@ -1,7 +1,8 @@
 """What the daemon asks for, carried out: one method an operation.
 
 Answers go to the daemon that asked; if it is gone by then they are dropped, while what
-was done (a process adopted, say) stays done and is reported to the next one.
+was done (a process adopted, say) stays done and is reported to the next one. What is done
+once for a request of the host is answered to each daemon that asks, and done for the first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 
 from uvmd.monitor import dial, log, wire
 from uvmd.monitor.answer import Answer
+from uvmd.monitor.kept import Kept, Once
 from uvmd.monitor.programs import Programs
 from uvmd.monitor.slots import Slot
 from uvmd.monitor.table import SlotTable
@@ -19,9 +21,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
+    from typing import Any
 
     from uvmd.monitor.bridge import Bridge
     from uvmd.monitor.channel import Channel
+    from uvmd.monitor.children import Children
     from uvmd.monitor.tools import Tools
 else:
     import _signal as signal
@@ -38,12 +42,16 @@ class Requests:
         bridge: Bridge,
         table: SlotTable,
         programs: Programs,
+        children: Children,
+        kept: Kept,
         on_finish: Callable[[int], None],
     ) -> None:
         self._tools = tools
         self._log = tools.log
         self._bridge = bridge
         self._table = table
+        self._children = children
+        self._kept = kept
         self._on_finish = on_finish
         self._operations: dict[int, Callable[..., None]] = {
             wire.OPEN_BRIDGE: self._open_bridge,
@@ -62,17 +70,48 @@ class Requests:
             wire.FINISH: self._finish,
             wire.CONFIGURE: self._configure,
             wire.SERVICE: programs.service,
+            wire.FORGET: self._forget,
+            wire.AWAIT: self._await,
+            wire.NOTE: self._note,
         }
 
-    def handle(self, channel: Channel, op: int, tag: int, fields: list[object], fds: list[int]) -> None:
+    def handle(self, channel: Channel, op: int, tag: int, fields: list[Any], fds: list[int]) -> None:
         """Carry out one request; a failure becomes its answer."""
-        answer = Answer(channel, tag)
+        answer: Answer | Once = Answer(channel, tag)
+        if op in wire.ONCE and (name := fields.pop()):
+            found = self._once(fields[-1], b"%d %s" % (op, name), Answer(channel, tag))
+            if found is None:
+                if op in (wire.RUN, wire.SPAWN):
+                    self._tell_end(channel, fields[6 if op == wire.RUN else 0])
+                return
+            answer = found
         try:
             self._operations[op](answer, fds, *fields)
         except OSError as error:
             answer.fail(error)
         except (ValueError, OverflowError) as error:
             answer.fail(OSError(errno.EINVAL, str(error)))
+
+    def _once(self, number: int, name: bytes, answer: Answer) -> Answer | Once | None:
+        """Return where the answer goes to what is done once for a request; None: it was given."""
+        request = self._kept.get(number)
+        if request is None:
+            return answer
+        if request.once is None:
+            request.once = {}
+        if (done := request.once.get(name)) is not None:
+            done.ask(answer)
+            return None
+        made = request.once[name] = Once(answer)
+        return made
+
+    def _tell_end(self, channel: Channel, number: int) -> None:
+        """An end that came before this daemon, or before it knew the process, is news to it."""
+        slot = self._table.slots.get(number)
+        if slot is not None and slot.pid and slot.status is not None:
+            channel.send(wire.EXITED, 0, slot.number, slot.pid, slot.status)
+            if slot.drained:
+                channel.send(wire.DRAINED, 0, slot.number)
 
     def _open_bridge(self, answer: Answer, _fds: list[int], target: bytes) -> None:
         self._bridge.open(os.fsdecode(target))
@@ -82,18 +121,50 @@ class Requests:
         self._table.base = dial.parse_base(os.fsdecode(target))
         answer.give()
 
-    def _send_frame(self, _answer: Answer, _fds: list[int], generation: int, frame: bytes) -> None:
-        self._bridge.send(generation, frame)
+    def _send_frame(
+        self,
+        _answer: Answer,
+        _fds: list[int],
+        generation: int,
+        request: int,
+        number: int,
+        state: int,
+        frame: bytes,
+    ) -> None:
+        slot = self._table.slots.get(number)
+        if slot is not None:
+            slot.told = True
+        self._bridge.send(generation, frame, request, number, state)
+
+    def _forget(self, _answer: Answer, _fds: list[int], request: int) -> None:
+        self._kept.forget(request)
+        self._bridge.resume()
+
+    def _await(self, answer: Answer, _fds: list[int], number: int) -> None:
+        """Answer, once nothing runs for a request any more, with what is known of it."""
+
+        def idle() -> None:
+            request = self._kept.get(number)
+            done = [] if request is None or request.once is None else list(request.once)
+            notes = {} if request is None or request.notes is None else request.notes
+            answer.give(done, [part for note in notes.items() for part in note])
+
+        self._children.when_idle(number, idle)
+
+    def _note(self, _answer: Answer, _fds: list[int], request: int, name: bytes, value: bytes) -> None:
+        self._kept.note(request, name, value)
 
     def _close_bridge(self, _answer: Answer, _fds: list[int], generation: int) -> None:
         self._bridge.close(generation)
 
-    def _kill(self, answer: Answer, _fds: list[int], number: int, signal_number: int) -> None:
+    def _kill(self, answer: Answer, _fds: list[int], number: int, signal_number: int, request: int) -> None:
         slot = self._table.slot(number)
         # The monitor is the reaper: until it has taken the status, the pid is nobody else's.
         if not slot.pid or slot.status is not None:
             raise OSError(errno.ESRCH, "the process is gone")
         os.kill(slot.pid, signal_number)
+        if request and signal_number in (signal.SIGTERM, signal.SIGKILL):
+            slot.signalled = signal_number
         answer.give()
 
     def _resize(self, answer: Answer, _fds: list[int], number: int, rows: int, columns: int) -> None:

@@ -38,6 +38,7 @@ class Slot:
         is_terminal: bool = False,
         external: bool = False,
         service: bool = False,
+        request: int = 0,
     ) -> None:
         self._tools = tools
         self._on_drained = on_drained
@@ -46,6 +47,12 @@ class Slot:
         self.is_terminal = is_terminal
         self.external = external
         self.service = service
+        #: The request of the host that made it.
+        self.request = request
+        #: Whether the host was, or is being, told of the end.
+        self.told = False
+        #: The last of SIGTERM and SIGKILL that was sent for the host.
+        self.signalled = 0
         self.pid = 0
         self.status: int | None = None
         self.drained = False
@@ -179,7 +186,16 @@ class Slot:
     def state(self) -> bytes:
         """Return the slot's line in the answer to HELLO."""
         return wire.encode_slot(
-            self.number, self.pid, self.status, self.drained, self.is_terminal, self.label, self.service
+            self.number,
+            self.pid,
+            self.status,
+            self.drained,
+            self.is_terminal,
+            self.label,
+            self.service,
+            self.request,
+            self.told,
+            self.signalled,
         )
 
     def close(self) -> None:

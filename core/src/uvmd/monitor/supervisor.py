@@ -27,8 +27,10 @@ else:
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
 
+_REFUSAL_S = 2.0
+
 # A daemon that lived this long did not die of its start; the delay begins anew.
-_SETTLED_S = 10.0
+_SETTLED_S = 0.5
 
 
 class Supervisor:
@@ -119,7 +121,11 @@ class Supervisor:
         # Without its link it is of no use, whether it knows or not.
         (self._log.error if self.restart else self._log.info)("the link has ended", reason=reason)
         self.channel = None
-        self.kill()
+        if self.ever_greeted:
+            self.kill()
+        else:
+            # It refuses to start, and its status says why: let it come to its end.
+            self._loop.call_later(_REFUSAL_S, self.kill)
         self._on_lost()
 
     def _drop_channel(self) -> None:

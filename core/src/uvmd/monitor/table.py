@@ -41,10 +41,17 @@ class SlotTable:
         return slot
 
     def open_slot(
-        self, answer: Answer, _fds: list[int], number: int, is_terminal: int, console: bytes, label: bytes
+        self,
+        answer: Answer,
+        _fds: list[int],
+        number: int,
+        is_terminal: int,
+        console: bytes,
+        label: bytes,
+        request: int,
     ) -> None:
         """Make a slot with three pipes, or one that waits for a pty master."""
-        slot = self.new_slot(number, label, is_terminal=bool(is_terminal))
+        slot = self.new_slot(number, label, is_terminal=bool(is_terminal), request=request)
         try:
             if is_terminal:
                 slot.open_console(console)
@@ -67,6 +74,7 @@ class SlotTable:
         has_tee: int,
         discard: int,
         deadline_ns: int,
+        _request: int,
     ) -> None:
         """Dial a slot's streams, all or none, then let the relays run."""
         slot = self.slot(number)
@@ -143,6 +151,7 @@ class SlotTable:
         is_terminal: bool = False,
         external: bool = False,
         service: bool = False,
+        request: int = 0,
     ) -> Slot:
         """Make a slot without streams.
 
@@ -159,6 +168,7 @@ class SlotTable:
             is_terminal=is_terminal,
             external=external,
             service=service,
+            request=request,
         )
         self.slots[number] = slot
         return slot

@@ -13,10 +13,10 @@ import struct
 
 TYPE_CHECKING = False  # not from typing: that import alone costs the monitor half a MiB
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
-VERSION = 1
+VERSION = 2
 
 MAX_INLINE_BYTES = 60 * 1024
 """Above this a packet travels in a sealed memfd; a socket's default buffer holds three."""
@@ -44,6 +44,9 @@ FINISH = 15
 CONFIGURE = 16
 TAKEN = 17
 SERVICE = 18
+FORGET = 20
+AWAIT = 21
+NOTE = 22
 
 REPLY = 64
 ERROR = 65
@@ -54,6 +57,7 @@ BRIDGE_DOWN = 69
 EXITED = 70
 DRAINED = 71
 STOP = 72
+BRIDGE_AGAIN = 73
 
 LARGE = 127
 
@@ -61,13 +65,15 @@ SHAPES: dict[int, str | None] = {
     HELLO: "i",  # version
     OPEN_BRIDGE: "b",  # target
     STREAM_BASE: "b",  # target
-    SEND_FRAME: "ib",  # generation, frame
+    SEND_FRAME: "iiiib",  # generation, request, slot, state, frame
     CLOSE_BRIDGE: "i",  # generation
-    RUN: "llbbiiib",  # argv, env, cwd, stdin, deadline_ns, limit_bytes, slot, pid_file
-    OPEN_SLOT: "iibb",  # slot, terminal, console_socket, label
-    CONNECT: "iiiiiiii",  # slot, stdin, stdout, stderr, redial, has_tee, discard, deadline_ns
-    SPAWN: "illbiiiiilib",  # slot, argv, env, cwd, terminal, 3 ports, discard, cgroups, deadline_ns, label
-    KILL: "ii",  # slot, signal
+    # The last two of the next five: the request of the host for which it is done, and the name
+    # under which it is done once, whoever asks ("": each time).
+    RUN: "llbbiiibib",  # argv, env, cwd, stdin, deadline_ns, limit_bytes, slot, pid_file
+    OPEN_SLOT: "iibbib",  # slot, terminal, console_socket, label
+    CONNECT: "iiiiiiiiib",  # slot, stdin, stdout, stderr, redial, has_tee, discard, deadline_ns
+    SPAWN: "illbiiiiilibib",  # slot, argv, env, cwd, terminal, 3 ports, discard, cgroups, deadline_ns, label
+    KILL: "iiib",  # slot, signal
     RESIZE: "iii",  # slot, rows, columns
     STOP_REDIAL: "i",  # slot
     RELEASE: "i",  # slot
@@ -76,15 +82,19 @@ SHAPES: dict[int, str | None] = {
     CONFIGURE: "bbii",  # log format, log level, max_inbound_bytes, drain_grace_ns; "" and -1: as it is
     TAKEN: "i",  # bytes of a large packet that its receiver has read
     SERVICE: "illlb",  # slot, argv, env, limits, label
+    FORGET: "i",  # request
+    AWAIT: "i",  # request
+    NOTE: "ibb",  # request, name, value
     REPLY: None,  # whatever the request's answer holds
     ERROR: "ib",  # errno, text
-    BRIDGE_UP: "i",  # generation
-    BRIDGE_FRAME: "ib",  # generation, frame
-    BRIDGE_UNSENT: "b",  # frame
+    BRIDGE_UP: "ii",  # generation, state
+    BRIDGE_FRAME: "iib",  # generation, request, frame
+    BRIDGE_UNSENT: "iib",  # request, slot, frame
     BRIDGE_DOWN: "ib",  # generation, reason
     EXITED: "iii",  # slot, pid, status
     DRAINED: "i",  # slot
     STOP: "b",  # reason
+    BRIDGE_AGAIN: "iiiib",  # generation, request, attempt, state, frame
     LARGE: "i",  # size of the packet in the first descriptor
 }
 
@@ -190,7 +200,11 @@ def _decode_list(packet: bytes, at: int) -> tuple[list[bytes], int]:
     return items, at
 
 
-_SLOT = struct.Struct("<qqqBBBB")
+ONCE = frozenset({RUN, OPEN_SLOT, CONNECT, SPAWN, KILL})
+"""Operations that name the request for which they are done, and may be done once for it."""
+
+_SLOT = struct.Struct("<qqqqBBBBBB")
+_NUMBER = struct.Struct("<q")
 
 
 def encode_slot(
@@ -201,19 +215,40 @@ def encode_slot(
     terminal: bool,
     label: bytes,
     service: bool = False,
+    request: int = 0,
+    told: bool = False,
+    signalled: int = 0,
 ) -> bytes:
     """Pack one slot's state, an item of HELLO's answer."""
-    return _SLOT.pack(slot, pid, status or 0, status is not None, drained, terminal, service) + label
+    flags = (status is not None, drained, terminal, service, told)
+    return _SLOT.pack(slot, pid, status or 0, request, *flags, signalled) + label
 
 
-def decode_slot(item: bytes) -> tuple[int, int, int | None, bool, bool, bytes, bool]:
-    """Return (slot, pid, status, drained, terminal, label, service); the opposite of ``encode_slot``.
+def decode_slot(item: bytes) -> tuple[int, int, int | None, bool, bool, bytes, bool, int, bool, int]:
+    """Return what was given to ``encode_slot``, in that order.
 
     Raises:
         WireError: too short.
     """
     if len(item) < _SLOT.size:
         raise WireError("slot state cut short")
-    slot, pid, status, exited, drained, terminal, service = _SLOT.unpack_from(item)
-    known = status if exited else None
-    return slot, pid, known, bool(drained), bool(terminal), item[_SLOT.size :], bool(service)
+    slot, pid, status, request, exited, *flags, signalled = _SLOT.unpack_from(item)
+    drained, terminal, service, told = map(bool, flags)
+    known, label = status if exited else None, item[_SLOT.size :]
+    return slot, pid, known, drained, terminal, label, service, request, told, signalled
+
+
+def encode_numbers(numbers: Iterable[int]) -> bytes:
+    """Pack numbers of requests; there may be more of them than a list has items."""
+    return b"".join(map(_NUMBER.pack, numbers))
+
+
+def decode_numbers(packed: bytes) -> list[int]:
+    """Return what was given to ``encode_numbers``.
+
+    Raises:
+        WireError: cut short.
+    """
+    if len(packed) % _NUMBER.size:
+        raise WireError("numbers cut short")
+    return [number for (number,) in _NUMBER.iter_unpack(packed)]

@@ -48,6 +48,7 @@ class Runner(Protocol):
         limit_bytes: int = 65536,
         slot: int = 0,
         pid_file: str = "",
+        once: str = "",
     ) -> Finished: ...
 
 
@@ -115,11 +116,12 @@ class OciRuntime:
 
     def exec(self, container_id: str, process_file: str, *, slot: int, console_socket: str) -> int:
         """Start a process in a running container. Returns its pid."""
-        return self._spawn(container_id, "exec", ["-d", "--process", process_file], slot, console_socket)
+        options = ["-d", "--process", process_file]
+        return self._spawn(container_id, "exec", options, slot, console_socket, once=f"exec {slot}")
 
     def start(self, container_id: str) -> None:
-        """Let a created container's init run."""
-        self._call(container_id, "start")
+        """Let a created container's init run; once for a request, however often it is repeated."""
+        self._call(container_id, "start", once="start")
 
     def delete(self, container_id: str, *, force: bool = False) -> None:
         """Remove what the runtime holds of a stopped container; ``force`` kills one that runs."""
@@ -142,12 +144,14 @@ class OciRuntime:
         except (ValueError, KeyError, TypeError) as error:
             raise RuntimeFailed(f"{self._program} state {container_id}: answer cannot be read") from error
 
-    def _spawn(self, container_id: str, command: str, options: list[str], slot: int, console: str) -> int:
+    def _spawn(
+        self, container_id: str, command: str, options: list[str], slot: int, console: str, once: str = ""
+    ) -> int:
         pid_file = self.pid_file(container_id, slot)
         options = [*options, "--pid-file", pid_file]
         if console:
             options += ["--console-socket", console]
-        return self._call(container_id, command, options, slot=slot, pid_file=pid_file).pid
+        return self._call(container_id, command, options, slot=slot, pid_file=pid_file, once=once).pid
 
     def _call(
         self,
@@ -158,6 +162,7 @@ class OciRuntime:
         stdin: bytes = b"",
         slot: int = 0,
         pid_file: str = "",
+        once: str = "",
     ) -> Finished:
         """Run one command of the runtime.
 
@@ -171,7 +176,8 @@ class OciRuntime:
             raise RuntimeFailed(
                 f"{command} {container_id}: no OCI runtime, tried {' and '.join(self._names)}"
             )
-        log = f"{self._work}/{container_id}/{next(self._calls)}.log"
+        # Not a name that an earlier daemon, which was killed, has used and left.
+        log = f"{self._work}/{container_id}/{os.getpid()}-{next(self._calls)}.log"
         argv = [program, "--log", log, "--log-format", "json", command, *options, container_id]
         try:
             finished = self._runner.run(
@@ -181,6 +187,7 @@ class OciRuntime:
                 deadline_s=self._timeout_s,
                 slot=slot,
                 pid_file=pid_file,
+                once=once,
             )
             if finished.status == 0 and not finished.timed_out:
                 return finished

@@ -14,7 +14,8 @@ from uvmd.api.transaction import Undo, transaction
 from uvmd.errors import Failed, Refused
 from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
-from uvmd.host.operations import bundle, hardware, planning, pod_sources, runtime_undo
+from uvmd.host.doing import doing
+from uvmd.host.operations import bundle, hardware, interrupted, planning, pod_sources, runtime_undo
 from uvmd.host.operations.planning import Planned
 from uvmd.host.pods import Pod
 from uvmd.host.processes import Kind, Process
@@ -44,6 +45,8 @@ def create(
             anything was done.
         Failed, or what the runtime's failure means: undone.
     """
+    if doing().again and interrupted.was_created(ctx, container_id):
+        return
     strict = ctx.gate.strict
     document = read_spec(spec, strict=strict)
     ctx.registry.require_free(container_id)
@@ -56,7 +59,13 @@ def create(
         ctx.gate.require_consistent()
         check_new_id(container_id, strict=ctx.gate.strict)
         container = Container(
-            container_id, activity_id, role, bundle_path, scratch, created_at=time.time()
+            container_id,
+            activity_id,
+            role,
+            bundle_path,
+            scratch,
+            created_at=time.time(),
+            created_by=doing().number,
         )
         with transaction(ctx.gate.mark) as undo:
             ctx.registry.add(container)

@@ -14,6 +14,7 @@ from uvmd.api.resources import Kind
 from uvmd.errors import Failed, InvalidState, Refused, UvmdError
 from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
+from uvmd.host.doing import doing
 from uvmd.host.operations import context_dir, pod_sources, sandbox
 from uvmd.host.requests import check_strict_id
 from uvmd.linux import proc
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 # Init dies of SIGKILL at once; its streams may take the monitor's grace to drain.
 _KILL_S = 10.0
 _START_S = 90.0
+
+#: Noted beside the request: the checks are done, from here on it is removed.
+_BEGUN: Final = "deleting"
 
 #: Where hosts of the second generation put bundles: POD/CONTAINER.
 _PODS: Final = "/run/gcs/pods"
@@ -44,6 +48,9 @@ def delete(ctx: Context, container_id: str) -> None:
         Failed, or what the runtime's failure means: what could not be removed; the rest is.
     """
     check_strict_id(container_id, strict=ctx.gate.strict)
+    if doing().again and _BEGUN in doing().notes:
+        _finish(ctx, container_id)
+        return
     with ctx.changing(*_lock_keys(ctx, container_id), who=f"delete {container_id:.140}"):
         ctx.gate.require_consistent()
         container = ctx.registry.get(container_id)
@@ -51,11 +58,27 @@ def delete(ctx: Context, container_id: str) -> None:
             with _closing(ctx, container), ctx.registry.deleting(container, _START_S):
                 if ctx.gate.strict:
                     ctx.mounts.require_no_overlay(container.root)
+                ctx.slots.note(_BEGUN)
+                container.deleted_by = doing().number
                 errors = take_down(ctx, container)
         except InvalidState as error:
             if ctx.gate.strict:  # the reference's code in this mode
                 raise Refused(str(error)) from error
             raise
+    if errors:
+        raise errors[0]
+
+
+def _finish(ctx: Context, container_id: str) -> None:
+    """Go on with a removal that an earlier daemon began for this very request.
+
+    Raises UvmdError: what could not be removed.
+    """
+    container = ctx.registry.find(container_id)
+    if container is None or container.deleted_by != doing().number:
+        return
+    with ctx.changing(*_lock_keys(ctx, container_id), who=f"delete {container_id:.140}"):
+        errors = take_down(ctx, container)
     if errors:
         raise errors[0]
 

@@ -11,6 +11,7 @@ from uvmd.api.transaction import Undo, transaction
 from uvmd.errors import Failed, Refused
 from uvmd.host.containers import Container
 from uvmd.host.context import Context
+from uvmd.host.doing import doing
 from uvmd.host.operations import asking
 from uvmd.host.processes import Kind, Process
 from uvmd.host.requests import ExecuteRequest
@@ -143,6 +144,8 @@ def _kill_stray(ctx: Context, container: Container, pid_file: str) -> None:
 
 
 def _write_document(path: str, document: dict[str, Any]) -> None:
+    if doing().again:
+        unlink_if_there(path)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     write_all(fd, json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
 

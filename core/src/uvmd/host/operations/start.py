@@ -8,6 +8,7 @@ import signal
 from uvmd.errors import ContainerStopped, Failed
 from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
+from uvmd.host.doing import doing
 from uvmd.host.processes import Process
 from uvmd.host.requests import ExecuteRequest
 from uvmd.stdio.tee import open_tee
@@ -24,9 +25,11 @@ def start(ctx: Context, container_id: str, request: ExecuteRequest) -> int:
             streams are spent.
     """
     container = ctx.registry.get(container_id)
-    with ctx.registry.starting(container):
+    # What was done of it by an earlier daemon is done once: connecting and starting know.
+    again = doing().again and any(name.startswith("start") for name in doing().done)
+    with ctx.registry.starting(container, again=again):
         init = container.init
-        if init is None or init.over:
+        if init is None or (init.over and not again):
             raise ContainerStopped(f"container {container_id} has stopped")
         _connect(ctx, container, init, request)
         try:
