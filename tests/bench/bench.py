@@ -64,6 +64,7 @@ def sections(quick: bool) -> dict[str, Callable[[], Iterable[Figure]]]:
         "image": lambda: image_against_tools((256 if quick else 1024) << 20, 1 if quick else 3),
         "network": lambda: [adapters.added_to_a_pod(count)],
         "policy": lambda: deciding.by_size(quick),
+        "fragments": lambda: deciding.fragments_by_size(quick),
         "pods": lambda: [
             *on("crun", lambda daemon, bridge: pods.workload_against_bare(daemon, bridge, "crun", count)),
             *on("runc", lambda daemon, bridge: pods.workload_against_bare(daemon, bridge, "runc", count)),

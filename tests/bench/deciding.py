@@ -1,4 +1,4 @@
-"""Security policies: loaded and asked, policyd's socket included, by their size."""
+"""Security policies: loaded, asked and extended, policyd's socket included, by their size."""
 
 from __future__ import annotations
 
@@ -16,4 +16,13 @@ def by_size(quick: bool) -> list[Figure]:
     import decisions
 
     found: list[Figure] = decisions.sections(quick, Figure)
+    return found
+
+
+def fragments_by_size(quick: bool) -> list[Figure]:
+    """Signed fragments, from the message on the bridge to its answer."""
+    sys.path.insert(0, str(PLUGIN))
+    import fragments
+
+    found: list[Figure] = fragments.sections(quick, Figure)
     return found

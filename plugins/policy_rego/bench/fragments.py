@@ -111,23 +111,53 @@ def run(text: str, messages: Sequence[dict[str, str]]) -> Run:
     return Run(first, grown, others, spent / len(others))
 
 
-def measure(count: int) -> list[str]:
+class Measured(NamedTuple):
+    """One size of policy; all but the memory in milliseconds."""
+
+    first: float
+    grown_mib: float
+    median: float
+    fastest: float
+    cpu: float
+    envelope: float
+
+
+def measure(count: int, daemons: int = DAEMONS) -> Measured:
+    """Time fragments on a policy of so many containers."""
     imports = {"issuer": signer().did, "feed": FEED, "minimum_svn": "1", "includes": ["containers"]}
     text = encode(policies.policy(*map(realistic, range(count)), fragments=[imports]))
     messages = [settings(number) for number in range(ROUNDS + 1)]
-    runs = [run(text, messages) for _ in range(DAEMONS)]
+    runs = [run(text, messages) for _ in range(daemons)]
     others = [took for one in runs for took in one.others_ms]
-    first = statistics.median(one.first_ms for one in runs)
-    figures = [statistics.median(one.grown_mib for one in runs), statistics.median(others), min(others)]
-    figures += [statistics.median(one.spent_ms for one in runs), envelope_ms()]
-    return [str(count), f"{first:.0f}", *(f"{figure:.1f}" for figure in figures)]
+    return Measured(
+        statistics.median(one.first_ms for one in runs),
+        statistics.median(one.grown_mib for one in runs),
+        statistics.median(others),
+        min(others),
+        statistics.median(one.spent_ms for one in runs),
+        envelope_ms(),
+    )
+
+
+def sections(quick: bool, figure: Callable[..., Any]) -> list[Any]:
+    """The lines of ``make bench``: ``figure`` makes one."""
+    made = []
+    for count in (10, 60):
+        daemons = 1 if quick else DAEMONS
+        found = measure(count, daemons)
+        beside = f"CPU of all processes {found.cpu:.1f} ms; the first, with its code, {found.first:.0f} ms"
+        what = f"fragment, message to rule, {count} containers"
+        made.append(figure(what, 15.0, found.median, "ms", beside, daemons * ROUNDS))
+    return made
 
 
 def main() -> None:
     counts = [int(count) for count in sys.argv[1:]] or [1, 10, 60, 200, 1000]
     print("  ".join(f"{head:>11}" for head in HEADS))
     for count in counts:
-        print("  ".join(f"{cell:>11}" for cell in measure(count)), flush=True)
+        found = measure(count)
+        cells = [str(count), f"{found.first:.0f}", *(f"{one:.1f}" for one in found[1:])]
+        print("  ".join(f"{cell:>11}" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":
