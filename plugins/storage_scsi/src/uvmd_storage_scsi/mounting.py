@@ -108,13 +108,13 @@ class Adding:
     def _begin(self, path: str, directories: list[str]) -> None:
         """Note what is going to be made, for the daemon that comes should this one be killed."""
         job = self._job
-        names = [] if job.shared else [name for name in (job.verity_name, job.crypt_name) if name]
+        verity_name, crypt_name = job.verity_name, job.crypt_name
         facts: Record = {
             "v": 1,
             "device": list(block.device_number(job.disk.fd)),
-            "verity": job.verity_name if job.verity_name in names else "",
-            "crypt": job.crypt_name if job.crypt_name in names else "",
-            "over": job.verity_name or job.crypt_name,
+            "verity": "" if job.shared else verity_name,
+            "crypt": "" if job.shared else crypt_name,
+            "over": verity_name or crypt_name,
             "link": job.source if job.settings.block_dev else "",
             "made": directories,
         }
