@@ -11,6 +11,7 @@ import configurations
 import policies
 import pytest
 
+from uvmd_policy_rego.session import Session
 from uvmd_policy_rego.tools.check import check
 from uvmd_policy_rego.tools.findings import Finding
 from uvmd_policy_rego.tools.generate import generate
@@ -132,6 +133,38 @@ def test_mounts_are_held_against_what_can_be_mounted(mount: dict[str, Any], code
     assert code in codes(policies.policy(container(mounts=[plain | mount])))
 
 
+@pytest.mark.parametrize(
+    ("changes", "request_changes"),
+    [
+        ({"layers": ["A" * 64]}, {}),
+        ({"command": "top"}, {"argList": ["top"]}),
+        ({"seccomp_profile_sha256": "ABC"}, {"seccompProfileSHA256": "abc"}),
+        ({"capabilities": {"bounding": []}}, {"capabilities": {name: [] for name in policies.SETS}}),
+        ({"user": policies.container()["user"] | {"umask": "22"}}, {}),
+        ({"user": policies.container()["user"] | {"group_idnames": []}}, {}),
+        ({"env_rules": [policies.rule("A=1", "glob")]}, {"envList": ["A=1"]}),
+        ({"env_rules": [policies.rule("A=(", "re2")]}, {"envList": ["A=("]}),
+        ({"env_rules": [{"pattern": "A=1"}]}, {"envList": ["A=1"]}),
+    ],
+)
+def test_what_is_said_never_to_run_never_runs(
+    changes: dict[str, Any], request_changes: dict[str, Any]
+) -> None:
+    text = policies.policy(container(**changes))
+    assert any(one.level == "error" for one in check(text))
+    assert not runs(text, {"mounts": [], "envList": [], **request_changes})
+    assert runs(policies.policy(container()), {"mounts": [], "envList": []})
+
+
+def runs(text: str, changes: dict[str, Any]) -> bool:
+    """Whether the container can be created, with its layers mounted as far as they can be."""
+    session = Session(text)
+    for number, layer in enumerate(HASHES):
+        session.enforce("mount_device", policies.device(layer, number))
+    session.enforce("mount_overlay", policies.overlay(1, 0))
+    return session.enforce("create_container", policies.create(**changes)).allowed
+
+
 def test_a_missing_field_is_an_error_and_old_documents_need_fewer() -> None:
     plain = container()
     del plain["user"]
@@ -202,6 +235,18 @@ def test_what_a_policy_computes_is_said_to_be_unknown() -> None:
     )
     (one,) = found(text, "computed")
     assert "get_properties is decided by a rule of the policy's own" in one.text
+
+
+def test_what_an_older_document_leaves_open_is_said() -> None:
+    old = policies.policy(container(), framework="0.2.1", api="0.10.0")
+    (one,) = found(old, "older-document")
+    assert "usual capabilities" in one.text
+    assert "SIGKILL and SIGTERM" in one.text
+    assert "any user" not in one.text
+    imported = {"issuer": "i", "feed": "f", "minimum_svn": "1", "includes": ["external_processes"]}
+    old = policies.policy(container(), framework="0.4.1", api="0.10.0", fragments=[imported])
+    assert found(old, "processes-missing")
+    assert found(old, "older-document") == []
 
 
 def test_imports_are_held_against_what_a_fragment_can_be() -> None:

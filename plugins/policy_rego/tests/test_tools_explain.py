@@ -71,7 +71,7 @@ def test_containers_that_the_rules_drop_are_not_promised() -> None:
 def test_signers_are_told_by_what_their_name_says() -> None:
     text = said(explained(fragments=[IMPORT | {"required_receipts": ["*"], "parameters": {"a": 1}}]))
     assert "below the authority whose certificate has the fingerprint I__iuL25 (sha256)" in text
-    assert "Microsoft's Azure container fragments" in text
+    assert "that of Azure's infrastructure fragments" in text
     assert "issued to CN=Contoso, O=Inc" in text
     assert "contoso/infra, version (SVN) 7 or later" in text
     assert "needed from: *" in text

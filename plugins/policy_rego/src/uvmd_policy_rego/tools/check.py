@@ -86,6 +86,7 @@ def check_document(document: Document) -> list[Finding]:
         _check_points(description, found)
         _check_switches(description, found)
     _check_names(description, found)
+    _check_age(description, found)
     check_containers(description, found)
     check_processes(description, found)
     check_imports(description, found)
@@ -214,6 +215,35 @@ def _check_names(description: Description, found: Findings) -> None:
 
 def _others(document: Document, name: str) -> str:
     return "\n".join(one.source for one in document.statements if one.name != name)
+
+
+def _check_age(description: Description, found: Findings) -> None:
+    """Say what a document of an older framework leaves open without a word."""
+    version, document = description.framework_version, description.document
+    statements = [*document.named("framework_version"), *document.named("framework_svn")]
+    line = 0 if document.legacy or not statements else statements[0].line
+
+    def older(than: str) -> bool:
+        return compare_versions(version, than) == -1
+
+    unheld = [what for since, what in _AGES if older(since)]
+    if description.containers and unheld:
+        text = f"{version} is older than some checks: {'; '.join(unheld)}"
+        found.add("note", "older-document", line, "framework_version", text)
+    if older("0.5.0") and not description.is_fragment and not document.named("external_processes"):
+        includes = [one.declared.get("includes") or () for one in description.items("fragments")]
+        if any("external_processes" in one for one in includes):
+            text = "is missing: with this version the external processes of fragments do not count either"
+            found.add("warning", "processes-missing", 0, "external_processes", text)
+
+
+_AGES: Final = (
+    ("0.2.0", "containers may run without no_new_privileges"),
+    ("0.2.1", "as any user"),
+    ("0.2.2", "with the usual capabilities alone"),
+    ("0.2.3", "without a seccomp profile alone"),
+    ("0.4.1", "and the host may always send SIGKILL and SIGTERM to their first process"),
+)
 
 
 def _check_fragment(description: Description, found: Findings) -> None:

@@ -159,11 +159,12 @@ class _Container:
         listed = self._list("command")
         given = isinstance(self._one["command"], Parameter)
         if not given and (not listed or not all(isinstance(one, str) for one in listed)):
-            self._add("error", "never", "command", "is no list of texts, or empty: no request fits")
+            text = "is no list of texts: no request fits" if listed else "is empty: there is nothing to run"
+            self._add("error", "never", "command", text)
         directory = self._one["working_dir"]
         if not isinstance(directory, str) or not directory.startswith("/"):
             if not isinstance(directory, Parameter):
-                text = f"{directory!r} is no absolute path: no request fits"
+                text = f"{directory!r} is no absolute path, and a process always has one"
                 self._add("error", "never", "working_dir", text)
         profile = self._one.get("seccomp_profile_sha256", "")
         if not isinstance(profile, str) or not re.fullmatch(r"([0-9a-f]{64})?", profile):
@@ -253,7 +254,7 @@ class _Container:
         known = ("source", "destination", "type", "options")
         unknown_fields(mount, known, self._line("mounts", number), self._at(part), self._found)
         for name in known:
-            if not mount.get(name) and not (name == "options" and name in mount):
+            if name not in mount or (name == "destination" and not mount[name]):
                 self._add("error", "never", part, f"{name} is missing or empty: it matches nothing", number)
         source = mount.get("source")
         if not isinstance(source, str):
@@ -318,7 +319,8 @@ def check_processes(description: Description, found: Findings) -> None:
             check_env_rule(rule, line, f"{where}.env_rules[{number}]", found)
         directory = one.get("working_dir", "/")
         if not isinstance(directory, Parameter) and not str(directory).startswith("/"):
-            found.add("error", "never", line, where, "working_dir is no absolute path: no request fits")
+            text = "working_dir is no absolute path, and a process always has one"
+            found.add("error", "never", line, where, text)
     values = [item.value or {} for item in description.items("external_processes")]
     _ambiguous(values, found)
 

@@ -329,7 +329,7 @@ def _odd_points(description: Description) -> Iterator[Card]:
     odd = [point for point in points if point.name != usual[0] or point.answer not in usual[1]]
     facts = [Fact(point.name, _ANSWERS[point.answer], _source(point), _tone(point)) for point in odd]
     if facts:
-        yield Card("points", "Questions that the common rules do not decide", "", 0, tuple(facts))
+        yield Card("points", "Questions decided otherwise", "", 0, tuple(facts))
 
 
 def _source(point: Point) -> tuple[tuple[str, str], ...]:

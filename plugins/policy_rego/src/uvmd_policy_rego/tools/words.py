@@ -14,7 +14,7 @@ from uvmd_policy_rego.tools.pattern_words import compiles, sample
 
 _SETS: Final = ("bounding", "effective", "inheritable", "permitted", "ambient")
 _EKUS: Final = {
-    "1.3.6.1.4.1.311.76.59.1.3": "Microsoft's Azure container fragments",
+    "1.3.6.1.4.1.311.76.59.1.3": "that of Azure's infrastructure fragments",
     "1.3.6.1.5.5.7.3.3": "code signing",
 }
 INCLUDES: Final = {
