@@ -1,0 +1,73 @@
+"""What is looked up after a fragment came, or went, is what a policy's rules would search."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from policies import container, policy, rule
+
+from uvmd_policy_rego.fragments import load_fragment
+from uvmd_policy_rego.session import Session
+
+RULES = [{"env_rules": [rule("A=1")], "mounts": []}, {"env_rules": [], "mounts": []}]
+INCLUDES = ["containers", "platform_rules", "fragments"]
+
+
+def session(**lists: Any) -> Session:
+    imports = [
+        {"issuer": "did:x", "feed": feed, "minimum_svn": "1", "includes": INCLUDES}
+        for feed in ("a", "b", "c")
+    ]
+    return Session(
+        policy(container(layers=["p1", "p2"]), container(layers=["q"]), fragments=imports, **lists)
+    )
+
+
+def load(one: Session, feed: str, **lists: Any) -> None:
+    text = 'package extra\nsvn := 1\nframework_version := "0.5.0"\n'
+    text += "".join(f"{name} := {json.dumps(value)}\n" for name, value in lists.items())
+    assert load_fragment(one, "did:x", feed, text, None, []).allowed
+
+
+def searched(one: Session) -> tuple[set[str], list[str]]:
+    found = [
+        one.documents.find(f"data.framework.{name}")[0] for name in ("layer_hashes", "candidate_containers")
+    ]
+    return set(found[0]), sorted(json.dumps(one, sort_keys=True) for one in found[1])
+
+
+def looked_up(one: Session) -> tuple[set[str], list[str]]:
+    one.documents.changes()  # brings the index up to date
+    index = one.documents._index
+    return set(index._hashes), sorted(json.dumps(one, sort_keys=True) for one in index._candidates)
+
+
+@pytest.mark.parametrize("lists", [{}, {"platform_rules": RULES}], ids=["plain", "with platform rules"])
+def test_the_index_has_what_the_rules_would_find(lists: dict[str, Any]) -> None:
+    one = session(**lists)
+    states = [one.documents.store.snapshot()]
+    assert looked_up(one) == searched(one)
+    load(one, "a", containers=[container(layers=["extra"]), container(layers=["p1", "p2"])])
+    assert "extra" in looked_up(one)[0]
+    assert looked_up(one) == searched(one)
+    states.append(one.documents.store.snapshot())
+    load(one, "b", platform_rules=RULES)
+    assert looked_up(one) == searched(one)
+    states.append(one.documents.store.snapshot())
+    load(one, "c", containers=[container(layers=["last"]), {"layers": {"a": "odd"}}, {"layers": 5}])
+    assert looked_up(one) == searched(one)
+    for state in reversed(states):
+        one.documents.store.restore(state)
+        assert looked_up(one) == searched(one)
+    assert "extra" not in looked_up(one)[0]
+
+
+def test_a_policy_without_containers_gets_those_of_its_fragments() -> None:
+    imports = [{"issuer": "did:x", "feed": "a", "minimum_svn": "1", "includes": INCLUDES}]
+    one = Session(policy(fragments=imports, containers=[]))
+    assert looked_up(one) == (set(), [])
+    load(one, "a", containers=[container(layers=["extra"])])
+    assert looked_up(one) == searched(one)
+    assert looked_up(one)[0] == {"extra"}
