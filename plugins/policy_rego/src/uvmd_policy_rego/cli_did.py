@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
-
 import click
 
 from uvmd_policy_rego.cli_files import AS_JSON, FILE, read, refusing, show
 
 
-@click.group()
+@click.group(short_help="Make and resolve the names of signers.")
 def did() -> None:
     """Make and resolve did:x509, the names of those who sign fragments.
 
@@ -75,8 +72,4 @@ def make_verb(chain: str, policy: str, index: int, as_json: bool) -> None:
         certificates = parse_pem_chain(read(chain))
         made = make(certificates, policy, index)
         pinned = certificates[index].common_name
-    show({"did": made, "pinned": pinned}, as_json, _lines(made))
-
-
-def _lines(made: str) -> Iterator[Any]:
-    yield made
+    show({"did": made, "pinned": pinned}, as_json, iter((made,)))

@@ -21,7 +21,7 @@ _KINDS = {
 }
 
 
-@click.group()
+@click.group(short_help="Sign, check and look into signed fragments.")
 def fragment() -> None:
     """Sign fragments of policies, check them as a daemon would, look into them.
 
@@ -37,11 +37,17 @@ def fragment() -> None:
 @click.option("--chain", required=True, type=FILE, help="Certificates in PEM, the signer's first.")
 @click.option("--feed", required=True, help="What this is an issue of; the policy names it.")
 @click.option("--issuer", help="The signer's did:x509.  [default: made from the chain, as `did make` does]")
-@click.option("--svn", type=int, help="The number of this issue; a policy asks for at least one.")
+@click.option("--svn", type=int, help="The number of this issue; a policy names the lowest that it takes.")
 @click.option("--algorithm", help="ES256, ES384, ES512, PS256, PS384, PS512 or EdDSA.  [default: as the key]")
 @click.option("--content-type", default=_KINDS["fragment"], show_default=True, help="Of the payload.")
 @click.option("--old-style", is_flag=True, help="Issuer and feed as in old envelopes; svn is in the text.")
-@click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, allow_dash=True))
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Where to write it; - is the standard output.",
+)
 @click.option(
     "--format",
     "form",
@@ -148,7 +154,7 @@ def _write(path: str, data: bytes) -> None:
     os.replace(unfinished, path)
 
 
-@fragment.command("verify")
+@fragment.command("verify", short_help="Check an envelope as a daemon would.")
 @click.argument("file", type=FILE)
 @click.option(
     "--kind",
@@ -228,7 +234,7 @@ def _seen(seen: Mapping[str, Any], asked: str) -> Iterator[str]:
         yield seen["text"].rstrip("\n")
 
 
-@fragment.command("inspect")
+@fragment.command("inspect", short_help="Show what is in an envelope.")
 @click.argument("file", type=FILE)
 @click.option("--payload", "whole", is_flag=True, help="Show the whole payload.")
 @AS_JSON
