@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+
 import click
 
 from uvmd_policy_rego.cli_files import AS_JSON, FILE, read, refusing, show
