@@ -4,6 +4,7 @@ No shipped configuration can select it (``uvmd.api.testing.scripted``), so the g
 with one more factory here. The script is JSON in ``--script=`` (taken off the arguments):
 point -> fields of the Decision, all other points are allowed. Instead of fields stands
 ``{"raises": NAME}`` for an exception, or ``{"answers": VALUE}`` for an answer that is no decision.
+``restore`` stands for putting metadata back.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ def answer(fields: dict[str, Any]) -> Any:
 
 
 class Enforcer(ScriptedEnforcer):
-    """Decides about fragments by the script, too."""
+    """Decides about fragments by the script, too, and whether metadata can be put back."""
+
+    def restore(self, snapshot: object) -> None:
+        failure = self.script.get("restore")
+        if isinstance(failure, BaseException):
+            raise failure
+        super().restore(snapshot)
 
     def load_fragment(self, fragment: bytes, media_type: str) -> None:
         point = "load_transparency_trust_list" if "trust-list" in media_type else "load_fragment"

@@ -12,7 +12,18 @@ from typing import Any
 
 from support import rootfs, specs
 from support.containers import Container, new_id
-from support.host import CREATE, DELETE, MODIFY, NULL_ID, ZERO_GUID, Connection, code
+from support.host import (
+    CREATE,
+    DELETE,
+    DUMP_STACKS,
+    GET_PROPERTIES,
+    MODIFY,
+    NULL_ID,
+    SHUTDOWN_FORCED,
+    ZERO_GUID,
+    Connection,
+    code,
+)
 from support.matrix import row
 from support.strict import strict_vm
 
@@ -121,3 +132,31 @@ def test_a_denial_and_a_refusal_before_the_unmount_do_not_latch(runtime: str) ->
         assert "not now" in one.overlay("Remove")["ErrorMessage"]
         assert code(one.overlay("Add")) == "E_FAIL", "it is there already"
         assert code(one.create("/bin/true")) == "S_OK"
+
+
+def test_metadata_that_cannot_be_put_back_close_the_door_and_what_runs_is_served(runtime: str) -> None:
+    no = {"allowed": False, "reason": "no"}
+    script = {"unmount_overlay": no, "restore": {"raises": "OSError"}}
+    cause = "policy metadata could not be put back: OSError"
+    with strict_vm(runtime, script) as (daemon, bridge), layered(bridge) as one, layered(bridge) as other:
+        for place in (one, other):
+            assert code(place.overlay("Add")) == "S_OK"
+        assert code(one.create("/bin/sh", "-c", "read line; exit 7")) == "S_OK"
+        init = Container(bridge, one.id).init(stdin=True)
+        denied = other.overlay("Remove")["ErrorMessage"]
+        assert denied == "overlay removal denied by policy: no", "the answer is the denial's"
+        # From now on every question is answered with the cause.
+        for type_, fields in ((GET_PROPERTIES, {}), (DUMP_STACKS, {}), (SHUTDOWN_FORCED, {})):
+            assert cause in bridge.ask(type_, body(one.id, **fields))["ErrorMessage"]
+        settings = {"EnforcerType": "open_door", "EncodedSecurityPolicy": ""}
+        inner = {"RequestType": "Add", "ResourceType": "SecurityPolicy", "Settings": settings}
+        answer = bridge.ask(MODIFY, body(NULL_ID, Request=inner))
+        assert cause in answer["ErrorMessage"]
+        # The container runs on, its streams and its end are served.
+        init.stdin.write(b"go\n")
+        assert init.wait() == 7
+        bridge.wait_for_notification(one.id)
+        daemon.kill_daemon()
+        fresh = daemon.connect()
+        assert cause in fresh.ask(DUMP_STACKS, body(NULL_ID))["ErrorMessage"], "a new daemon remembers"
+        fresh.close()

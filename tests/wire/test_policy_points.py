@@ -241,7 +241,9 @@ def test_logs_are_silent_unless_the_policy_says_yes(how: str) -> None:
         bridge = reconnected(daemon, bridge)
         modify("CombinedLayers", "Remove", ContainerRootPath="/run/gcs/c/x/rootfs")(bridge)
         daemon.kill_daemon()
-        daemon.connect().close()
+        fresh = daemon.connect()
+        assert fresh.ask(GET_PROPERTIES, body(ID))["Result"], "answered by the next daemon"
+        fresh.close()
         assert daemon.log_text() == before, "the monitor and the next daemon are as silent"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +95,22 @@ def test_the_environment_is_what_the_policy_keeps(runtime: str) -> None:
             assert exec_.wait() == 0
             for seen in (text, exec_.stdout.read_all()):
                 assert b"DROPPED" not in seen
+
+
+def test_the_capabilities_are_what_the_policy_keeps(runtime: str) -> None:
+    sets = ("bounding", "effective", "inheritable", "permitted", "ambient")
+    # What is not asked for cannot be given, by a policy or by a fragment of it.
+    kept = {"capabilities": {name: ["CAP_KILL", "CAP_SYS_ADMIN"] for name in sets}}
+    script = {"create_container": kept, "exec_in_container": kept}
+    with strict_vm(runtime, script) as (_, bridge):
+        with strict_container(bridge, "/bin/sleep", "60") as container:
+            init = container.init()
+            exec_ = container.exec("/bin/sleep", "60")
+            for pid in (init.pid, exec_.pid):
+                status = Path(f"/proc/{pid}/status").read_text()
+                found = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Cap"))
+                assert {int(found[name], 16) for name in ("CapBnd", "CapPrm", "CapEff")} == {1 << 5}
+                assert {int(found[name], 16) for name in ("CapInh", "CapAmb")} == {0}
 
 
 @row("create.bad-id-strict", "delete.bad-id-strict", "modify.strict-id")
