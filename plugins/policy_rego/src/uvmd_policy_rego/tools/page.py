@@ -9,7 +9,8 @@ from importlib.resources import files
 from typing import Final
 
 from uvmd_policy_rego.tools import words
-from uvmd_policy_rego.tools.explain import Card, Chapter, Explanation, Fact, Risk
+from uvmd_policy_rego.tools.cards import Card, Chapter, Fact
+from uvmd_policy_rego.tools.explain import Explanation, Risk
 from uvmd_policy_rego.tools.visible import visible
 
 #: So that a browser holds the page to what it promises.
