@@ -70,7 +70,7 @@ class Strict:
         seen = self.guest.sh(look)
         rows = self.bridge.properties(NULL_ID, "uvmd.mounts", "uvmd.ps")
         containers = [(one["id"], one["state"], one["pid"]) for one in rows["uvmd.ps"]["containers"]]
-        table = [(row["target"], row["source"], row["encrypted"]) for row in rows["uvmd.mounts"]]
+        table = sorted((row["target"], row["source"], row["encrypted"]) for row in rows["uvmd.mounts"])
         return seen, containers, table, rows["uvmd.ps"]["inconsistent"], rows["uvmd.ps"]["processes"]
 
 

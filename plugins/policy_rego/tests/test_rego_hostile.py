@@ -58,7 +58,7 @@ class Vm:
         """All that a host could have changed."""
         rows = self.bridge.properties(NULL_ID, "uvmd.mounts", "uvmd.ps")
         containers = [(one["id"], one["state"], one["pid"]) for one in rows["uvmd.ps"]["containers"]]
-        table = [row["target"] for row in rows["uvmd.mounts"]]
+        table = sorted(row["target"] for row in rows["uvmd.mounts"])
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         ours = [target for target in mounts if target.startswith(f"/run/gcs/c/{self.pod.sandbox}")]
         files = sorted(str(path) for path in Path("/run/gcs/c", self.pod.workload).glob("*"))

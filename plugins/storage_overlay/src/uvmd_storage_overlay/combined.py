@@ -87,9 +87,6 @@ class CombinedLayers(Handler):
         target = settings.container_root_path
         require_root_path(target)
         self._unfinished.look(view.mounts)
-        for container in view.containers.using_root(target):
-            status = view.containers.status(container)
-            raise InUse(f"overlay {quoted(target)} is in use by a {status} container")
         bundle = bundle_of(target)
         bind = view.mounts.at(bundle)
         # Core takes the bind away when it deletes the container. Of one that was never
@@ -102,6 +99,10 @@ class CombinedLayers(Handler):
         )
 
         def apply(undo: Undo, answers: Answers) -> None:
+            # Not before the policy: what runs is not for everybody to ask.
+            for container in view.containers.using_root(target):
+                status = view.containers.status(container)
+                raise InUse(f"overlay {quoted(target)} is in use by a {status} container")
             self._unfinished.settle(layout.take_away)
             if record is None:
                 return  # never ours, or gone already: not a path to unmount
