@@ -110,6 +110,19 @@ def create(bridge: Connection, container_id: str, root: Path, spec: dict[str, An
     return bridge.ask(CREATE, body(container_id, ContainerConfig=config))
 
 
+def test_the_id_of_a_create_that_failed_stays_used(daemon: Daemon) -> None:
+    bridge = daemon.connect()
+    with places() as (container_id, root):
+        spec = specs.container("/no/such/program", root=root)
+        set_policy(bridge, with_overlay(policy_for(spec, root.parent), container_id))
+        bridge.ask(GET_PROPERTIES, body(container_id))  # plays the overlay's part
+        first = create(bridge, container_id, root, spec)
+        assert "/no/such/program" in first["ErrorMessage"]
+        # The registry is free again, and the policy remembers, as the reference's does.
+        assert reasons(create(bridge, container_id, root, spec)) == ["container already started"]
+    bridge.close()
+
+
 def test_the_described_container_runs_and_a_changed_command_is_denied_with_the_reason(daemon: Daemon) -> None:
     bridge = daemon.connect()
     with places() as (container_id, root):
