@@ -15,7 +15,17 @@ from support.containers import Container, created, new_id, run, shell
 from support.daemon import Daemon, running
 from support.host import NULL_ID, Connection
 from support.leaks import Snapshot, assert_nothing_left
-from support.pods import SANDBOX_ID, TYPE, VIRTUAL_ID, bind, pod, sandbox_spec, start_sandbox, workload_spec
+from support.pods import (
+    SANDBOX_ID,
+    TYPE,
+    VIRTUAL_ID,
+    Pod,
+    bind,
+    pod,
+    sandbox_spec,
+    start_sandbox,
+    workload_spec,
+)
 
 PRIVILEGED = "io.microsoft.virtualmachine.lcow.privileged"
 HOST_NETWORK = "io.microsoft.virtualmachine.lcow.hostnetwork"
@@ -134,6 +144,31 @@ def test_huge_pages_are_the_pods(bridge: Connection) -> None:
             assert "pagesize=2M" in text
         assert os.path.ismount(made.root / "hugepages/2M/pages")
     assert not made.root.exists()
+
+
+# The process
+
+
+def test_what_the_host_says_of_the_process_reaches_a_workload(bridge: Connection) -> None:
+    pod_id = new_id()
+    spec = sandbox_spec(pod_id)
+    spec["linux"]["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "81"}
+    bridge.create(pod_id, spec)
+    bridge.start(pod_id)
+    made = Pod(bridge, pod_id, bridge.execute(pod_id))
+    user = {"uid": 7, "gid": 8, "additionalGids": [21, 22]}
+    script = "cat /proc/self/status /proc/self/limits /proc/sys/net/ipv4/ip_unprivileged_port_start"
+    shown = made.run(script, user=user).decode()
+    lines = dict(line.split(":\t", 1) for line in shown.splitlines() if ":\t" in line)
+    assert lines["Uid"].split() == ["7"] * 4
+    assert lines["Gid"].split() == ["8"] * 4
+    assert lines["Groups"].split() == ["21", "22"]
+    assert lines["NoNewPrivs"] == "1"
+    # CHOWN, DAC_OVERRIDE, KILL, SETGID, SETUID: the bounding set of specs.CAPABILITIES.
+    assert int(lines["CapBnd"], 16) == 1 << 0 | 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7
+    assert "Max open files            1024                 1024" in shown
+    assert shown.endswith("\n81\n")
+    made.close()
 
 
 # Limits
