@@ -36,6 +36,10 @@ PACKAGES = (
     "e2fsprogs",
     "xfsprogs",
     "erofs-utils",
+    # Keeps the clock with the hypervisor's; uvmd starts it, its own unit is not part of the boot.
+    "chrony",
+    # The DHCP client, for adapters to which the host gives no address.
+    "busybox",
     # A 9p server, for tests of plan9 inside the guest; nothing starts it.
     "diod",
 )
@@ -153,9 +157,14 @@ MODULES = (
     # confidential hardware
     "sev-guest",
     "tdx-guest",
-    # SCSI devices without hardware, for tests
+    # the clock of KVM
+    "ptp_kvm",
+    # devices without hardware, for tests: SCSI, and what a program in user space serves
     "scsi_debug",
+    "cuse",
 )
 
 #: Not every kernel has these; without them the image is still whole.
-OPTIONAL_MODULES = frozenset({"sev-guest", "tdx-guest", "hv_sock", "sha256-ssse3", "virtio_pmem", "nd_e820"})
+OPTIONAL_MODULES = frozenset(
+    {"sev-guest", "tdx-guest", "hv_sock", "sha256-ssse3", "virtio_pmem", "nd_e820", "ptp_kvm"}
+)
