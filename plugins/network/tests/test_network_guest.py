@@ -11,6 +11,7 @@ from guest.harness.code import ROOTFS
 from guest.harness.devices import PciDevice
 from guest.harness.guest import Guest
 from guest.harness.leaks import assert_nothing_left, holdings
+from guest.harness.profiles import PROFILES, Profile
 from support.containers import new_id
 from support.host import NULL_ID
 from support.pods import Pod, sandbox_spec
@@ -18,6 +19,12 @@ from support.pods import Pod, sandbox_spec
 NS = "6f2a0e8a-3f0f-4c6e-9d57-0b5cb1b4a001"
 GUID = "2a1e7c36-31c5-4bd4-8d2f-9c3e5a0b7d11"
 MACS = ("02:75:76:6d:00:01", "02:75:76:6d:00:02")
+
+
+@pytest.fixture(scope="module")
+def profile(request: pytest.FixtureRequest) -> Profile:
+    """A test says which versions of cgroups it wants; adapters do not care, so most are content with one."""
+    return PROFILES[getattr(request, "param", "v2")]
 
 
 def plug(guest: Guest, at: int) -> PciDevice:
@@ -87,6 +94,7 @@ def remove(guest: Guest, id: str) -> None:
     guest.bridge.modify(NULL_ID, "Network", "Remove", {"NamespaceID": NS, "ID": id})
 
 
+@pytest.mark.parametrize("profile", ["v2", "v1"], indirect=True)
 def test_hot_plugged_adapters_go_to_the_pod_and_come_back(guest: Guest, nics: list[PciDevice]) -> None:
     nics.append(plug(guest, 0))
     # Not waited for: the request finds an adapter that is still on its way.
@@ -97,10 +105,12 @@ def test_hot_plugged_adapters_go_to_the_pod_and_come_back(guest: Guest, nics: li
         assert text in shown
     assert MACS[0] not in guest.call(interfaces)
     nics.append(plug(guest, 1))
-    guest.bridge.modify(NULL_ID, "Network", settings=settings(MACS[1], 2))
-    shown = pod.run("ip -o addr; ip route show table 101", root=ROOTFS).decode()
+    more = {"DNSServerList": "10.2.0.53", "DNSSuffix": "svc.local"}
+    guest.bridge.modify(NULL_ID, "Network", settings=settings(MACS[1], 2, **more))
+    shown = pod.run("ip -o addr; ip route show table 101; cat /etc/resolv.conf", root=ROOTFS).decode()
     assert "10.2.0.2/24" in shown
     assert "default via 10.2.0.1" in shown
+    assert "search svc.local\nnameserver 10.2.0.53\n" in shown
     # Pulled out before the host says so, and the other way round.
     nics.pop().remove()
     remove(guest, MACS[1])
@@ -147,6 +157,27 @@ def test_two_pods_talk_to_each_other(guest: Guest, nics: list[PciDevice]) -> Non
     one.close()
     remove(guest, MACS[0])
     guest.bridge.modify(NULL_ID, "Network", "Remove", {"NamespaceID": other, "ID": MACS[1]})
+
+
+def test_an_adapter_without_addresses_gets_a_lease(guest: Guest) -> None:
+    # QEMU's own network for users has a DHCP server: the address .15 and the router .2.
+    guest.machine.qmp("netdev_add", type="user", id="lan", net="10.9.0.0/24")
+    nic = guest.add_pci("virtio-net-pci", port="rp3", mac=MACS[1], netdev="lan")
+    nic.after_removal("netdev_del", id="lan")
+    wanted = settings(MACS[1], 1, IPConfigs=[], Routes=[], EncapOverhead=0)
+    guest.bridge.modify(NULL_ID, "Network", settings=wanted)
+    pod = sandbox(guest)
+    shown = pod.run("ip -o addr; ip route", root=ROOTFS).decode()
+    assert "10.9.0.15/24" in shown
+    assert "default via 10.9.0.2 dev" in shown
+    # The same adapter goes and comes back while the pod runs.
+    remove(guest, MACS[1])
+    assert "10.9.0.15" not in pod.run("ip -o addr", root=ROOTFS).decode()
+    guest.bridge.modify(NULL_ID, "Network", settings=wanted)
+    assert "10.9.0.15/24" in pod.run("ip -o addr", root=ROOTFS).decode()
+    pod.close()
+    remove(guest, MACS[1])
+    nic.remove()
 
 
 def test_an_adapter_that_never_appears_is_given_up(guest: Guest) -> None:

@@ -30,6 +30,8 @@ ALARMS = re.compile(
     r"BUG:|WARNING:|Oops|general protection|Call Trace|blocked for more than|refcount_t|kernel panic|UBSAN",
     re.IGNORECASE,
 )
+#: A trace begins this many lines below what it is about, at most.
+TRACE_LINES = 6
 
 
 def _wake(now: float, randomness: list[int]) -> None:
@@ -212,12 +214,18 @@ class Guest:
         """Every line of the kernel's log, without its header."""
         return [line.partition(";")[2] for line in self.call(_kernel_log)]
 
-    def assert_kernel_is_calm(self) -> None:
-        """Fail on a warning or worse that came since the guest was restored, or since the last call."""
+    def assert_kernel_is_calm(self, *, but_for: str = "") -> None:
+        """Fail on a warning or worse that came since the guest was restored, or since the last call.
+
+        ``but_for``: words of a line that the test wanted; the trace right below it is no alarm then.
+        """
         lines = self.call(_kernel_log)
         numbers = [int(line.split(",")[1]) for line in lines]
         news = [line for line, n in zip(lines, numbers, strict=True) if n > self._alarms_from]
         self._alarms_from = max(numbers, default=-1)
+        if but_for:
+            wanted = {at for at, line in enumerate(news) if but_for in line}
+            news = [line for at, line in enumerate(news) if wanted.isdisjoint(range(at - TRACE_LINES, at))]
         alarms = [line.partition(";")[2] for line in news if ALARMS.search(line)]
         assert not alarms, "the guest's kernel complains:\n" + "\n".join(alarms)
 
