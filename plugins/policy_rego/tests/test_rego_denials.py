@@ -63,6 +63,26 @@ def test_the_sentence_says_what_differed_from_the_closest() -> None:
     )
     assert said.endswith('(bounding: too many ["B"]).')
     assert sentence(["invalid user"], {}, web).endswith("invalid user.")
+    rule = {"user": {"user_idname": {"strategy": "id", "pattern": "7"}, "umask": "0022"}}
+    root = {"user": {"id": "0", "name": "root"}, "umask": "0022"}
+    said = sentence(["invalid user"], root, rule)
+    assert said.endswith('(asked 0 root, umask 0022, the policy has id "7", umask 0022).')
+    named = {**web, "name": "shop"}
+    assert sentence(["invalid command"], {"argList": ["sh"]}, named).endswith('for "shop").')
+
+
+def test_the_sentence_says_what_is_wrong_with_a_mount() -> None:
+    rule = {"destination": "/d", "type": "bind", "options": ["ro"], "source": "/s"}
+    for changes, words in (
+        ({"options": ["rw"]}, 'options is ["rw"], the policy has ["ro"]'),
+        ({"type": "none"}, 'type is "none", the policy has "bind"'),
+        ({"source": "/x"}, 'source is "/x", the policy has "/s"'),
+        ({"destination": "/e"}, "the policy has no mount there"),
+    ):
+        asked = rule | changes
+        error = f"invalid mount list: {asked['destination']},/other"
+        said = sentence([error], {"mounts": [asked]}, {"mounts": [rule]})
+        assert said.endswith(f"({json.dumps(asked['destination'])}: {words}).")
 
 
 @given(
@@ -72,12 +92,18 @@ def test_the_sentence_says_what_differed_from_the_closest() -> None:
 def test_no_argument_makes_the_sentence_long_or_look_like_a_document(
     arguments: list[str], candidates: list[Any]
 ) -> None:
-    input = {"argList": arguments, "workingDir": arguments, "capabilities": arguments}
-    errors = ["invalid command", "invalid working directory", "capabilities don't match"]
+    input = {
+        "argList": arguments,
+        "workingDir": arguments,
+        "capabilities": arguments,
+        "user": {"id": arguments},
+    }
+    errors = ["invalid command", "invalid working directory", "capabilities don't match", "invalid user"]
     text = sentence(errors, input, *candidates)
     assert len(text) < 1024
     assert "policyDecision" not in text
     assert text.isprintable()
+
 
 @given(st.lists(st.text(alphabet="ab<=>", max_size=6), max_size=4))
 def test_no_value_of_a_variable_is_shown(names: list[str]) -> None:

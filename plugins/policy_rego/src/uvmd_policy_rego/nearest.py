@@ -15,9 +15,13 @@ _SHOWN = 80
 
 def details(error: str, input: Mapping[str, Any], candidates: Sequence[Any]) -> str:
     """Return what differs from the closest candidate as far as this reason goes; often nothing."""
-    say = _SAY.get(error)
     objects = [one for one in candidates if isinstance(one, dict)]
-    return say(input, objects) if say is not None and objects else ""
+    if not objects:
+        return ""
+    if error.startswith(_MOUNTS):
+        return _mount(error.removeprefix(_MOUNTS).split(",")[0], input, objects)
+    say = _SAY.get(error)
+    return say(input, objects) if say is not None else ""
 
 
 def command(asked: Any, allowed: Any) -> str:
@@ -58,10 +62,12 @@ def shown(value: Any, limit: int = _SHOWN) -> str:
 
 def _command(input: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> str:
     asked = input.get("argList")
-    commands = [one["command"] for one in candidates if "command" in one]
-    if not commands:
+    named = [one for one in candidates if "command" in one]
+    if not named:
         return ""
-    return command(asked, max(commands, key=lambda one: likeness(asked, one)))
+    best = max(named, key=lambda one: likeness(asked, one["command"]))
+    said, name = command(asked, best["command"]), best.get("name")
+    return f"{said} for {shown(name)}" if said and isinstance(name, str) and name else said
 
 
 def _directory(input: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> str:
@@ -87,8 +93,61 @@ def _capabilities(input: Mapping[str, Any], candidates: Sequence[Mapping[str, An
     return "; ".join(found[:2])
 
 
+def _user(input: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> str:
+    asked, umask = input.get("user"), input.get("umask")
+    rules = [one["user"] for one in candidates if isinstance(one.get("user"), dict)]
+    if not isinstance(asked, dict) or not rules:
+        return ""
+    allowed = dict.fromkeys(
+        f"{_rule(one.get('user_idname'))}, umask {_bare(one.get('umask'))}" for one in rules
+    )
+    who = " ".join(_bare(asked.get(key)) for key in ("id", "name"))
+    return f"asked {who}, umask {_bare(umask)}, the policy has {' or '.join([*allowed][:2])}"
+
+
+def _bare(value: Any) -> str:
+    return shown(value).strip('"')
+
+
+def _rule(rule: Any) -> str:
+    if not isinstance(rule, dict):
+        return "none"
+    return (
+        "any user"
+        if rule.get("strategy") == "any"
+        else f"{_bare(rule.get('strategy'))} {shown(rule.get('pattern'))}"
+    )
+
+
+def _mount(destination: str, input: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> str:
+    asked = _at(destination, input.get("mounts"))
+    rule = next((found for one in candidates if (found := _at(destination, one.get("mounts")))), None)
+    if asked is None:
+        return ""
+    if rule is None:
+        return f"{shown(destination)}: the policy has no mount there"
+    for key in ("type", "options", "source"):
+        one, other = asked.get(key), rule.get(key)
+        same = (
+            isinstance(one, list)
+            and isinstance(other, list)
+            and sorted(map(str, one)) == sorted(map(str, other))
+        )
+        if one != other and not same:
+            return f"{shown(destination)}: {key} is {shown(one)}, the policy has {shown(other)}"
+    return ""
+
+
+def _at(destination: str, mounts: Any) -> Mapping[str, Any] | None:
+    listed = mounts if isinstance(mounts, list) else []
+    found = (one for one in listed if isinstance(one, dict) and one.get("destination") == destination)
+    return next(found, None)
+
+
+_MOUNTS = "invalid mount list: "
 _SAY: dict[str, Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], str]] = {
     "invalid command": _command,
     "invalid working directory": _directory,
     "capabilities don't match": _capabilities,
+    "invalid user": _user,
 }
