@@ -27,6 +27,7 @@ from uvmd.host.modify import Modifier
 from uvmd.host.mounted import ContainerMounts
 from uvmd.host.network import Network
 from uvmd.host.records import Records
+from uvmd.host.remembered import Remembered
 from uvmd.host.requests import NULL_ID
 from uvmd.host.shapers import Shapers
 from uvmd.host.table import MountTable
@@ -69,10 +70,12 @@ class Daemon:
             host_data=self.plugins.factories("host_data_sources"),
             set_logging=self._set_logging,
             save=self._run_dir.save_gate,
+            memory=Remembered(link.note),
         )
         if not self.gate.logging_allowed:
             logs.silence()
-        lock, table = ChangeLock(), MountTable()
+        lock, self._table = ChangeLock(), MountTable()
+        table = self._table
         records = Records(f"{self._run_dir.path}/devices.json")
         self.host = Host(
             _host_settings(config, bool(hardware)),
@@ -148,6 +151,8 @@ class Daemon:
                 self.gate.resume(kept)
         self._modifier.resume(state.requests)
         self.host.recover(state)
+        if state.daemon_starts > 1:
+            self._verify()
         if self.plugins.container_events:
             self.host.on_container_event(self.plugins.container_events.tell)
         self.host.on_container_event(self._tell_host)
@@ -161,6 +166,13 @@ class Daemon:
             from uvmd.daemon import time_sync
 
             time_sync.start(self._link, self._run_dir.path, first=first)
+
+    def _verify(self) -> None:
+        """Check what was recorded against the kernel, before it is trusted."""
+        from uvmd.host import verify
+
+        found = self.host.mismatches(self._table.claims(), self._modifier.under_way)
+        verify.judge(self.gate, found)
 
     def warm_up(self) -> None:
         """Load what a request will need, on a thread of its own."""

@@ -8,6 +8,7 @@ from uvmd.api.resources import Answers, Found, Handler, Plan, Record, View
 from uvmd.api.transaction import Undo
 from uvmd.api.wire import Field, WireModel
 from uvmd.errors import Refused
+from uvmd.host.doing import doing
 from uvmd.oci.fields import RESOURCES, read_object
 from uvmd.policy.gate import Gate
 from uvmd.policy.selection import PolicySettings
@@ -99,6 +100,9 @@ class Policy(Handler):
         message = PolicySettings(
             settings.enforcer, settings.policy, settings.uvm_reference, settings.hash_envelope_reference
         )
+
+        if doing().again and self._gate.holds(message):
+            return Plan.nothing()  # only the answer was missing
 
         def apply(undo: Undo, answers: Answers) -> None:
             self._gate.set_policy(message)

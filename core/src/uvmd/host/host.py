@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from uvmd.api.containers import ContainerEvent
+from uvmd.api.resources import Claim
 from uvmd.api.transaction import Undo
 from uvmd.errors import Failed, Refused
 from uvmd.host import memory_events, power, recovery
@@ -142,6 +143,18 @@ class Host:
         """Take up what an earlier daemon left. On the poll thread, before the bridge is opened."""
         for finish in recovery.recover(self._context, state):
             self.pools.work.submit(finish)
+
+    def mismatches(self, claims: Sequence[Claim], under_way: Sequence[str]) -> Iterator[str]:
+        """Yield what of the mount table and the journal the kernel does not have.
+
+        Before the first request; ``under_way`` are changes that were interrupted.
+        """
+        from uvmd.host import verify
+
+        containers = self._context.registry.containers()
+        going = {container.id for container in containers if container.deleting}
+        yield from verify.mounts([one for one in claims if one.owner_container not in going], under_way)
+        yield from verify.processes(self._context.cgroups, containers)
 
     def warm_up(self) -> None:
         """Load what the first request would otherwise wait for."""

@@ -145,6 +145,11 @@ class Modifier:
             else:
                 self._gate.mark(f"the daemon ended in the middle of {what}")
 
+    @property
+    def under_way(self) -> list[str]:
+        """What an earlier daemon was doing for requests that are asked for again."""
+        return [what for what, _ in self._interrupted.values()]
+
     def settle(self, request: int, *, failed: bool) -> None:
         """A request that is asked for again has its outcome."""
         what, _ = self._interrupted.pop(request, ("", ()))

@@ -136,18 +136,6 @@ def _take_up(
     return processes
 
 
-def _check_start_time(ctx: Context, process: Process) -> None:
-    """The journal and the kernel must mean the same process by a number."""
-    if process.over or not process.pid:
-        return
-    try:
-        if proc.start_time(process.pid) == process.start_time:
-            return
-    except OSError:
-        return  # it ends at this moment; the monitor, its parent, will tell
-    ctx.gate.mark(f"process {process.pid} of {process.container_id} is not the one that was recorded")
-
-
 def _take_up_pod(ctx: Context, container: Container) -> None:
     role = container.role
     group = ctx.pod_cgroup(role.pod_id)
@@ -165,7 +153,6 @@ def _adopt(ctx: Context, process: Process, slots: dict[int, SlotState], claimed:
     if found is not None:
         claimed.add(process.slot)
         process.status, process.drained = found.status, found.drained
-        _check_start_time(ctx, process)
         return
     # Its parent is gone, so nobody will ever learn its exit status; it must not run on unseen.
     log.error(

@@ -99,6 +99,11 @@ class MountTable:
             claims = [entry.claim for entry in self._entries.values()]
         return [claim for claim in reversed(claims) if container_id and claim.owner_container == container_id]
 
+    def claims(self) -> list[Claim]:
+        """All claims, in the order in which they came about."""
+        with self._mutex:
+            return [entry.claim for entry in self._entries.values()]
+
     def rows(self) -> list[dict[str, Any]]:
         """The whole table for people, in the order in which it came about."""
         with self._mutex:

@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from uvmd.api.policy import Decision, Enforcer
 from uvmd.errors import DeadlineExceeded, Failed, Inconsistent, PolicyDenied, PolicyLost, Refused, UvmdError
@@ -25,6 +25,29 @@ log = logging.getLogger(__name__)
 CHANGES_ARE_OVER = (
     "mount, unmount, container creation and deletion have been disabled in this UVM due to a previous error: "
 )
+
+
+class Memory(Protocol):
+    """What of a request's answers outlives the daemon: who serves it again must not ask again.
+
+    A question may change the policy's metadata, which would then say no the second time.
+    """
+
+    def recall(self, point: str, input: object) -> Decision | None:
+        """Return the answer that an earlier daemon was given for this request."""
+
+    def remember(self, point: str, input: object, decision: Decision) -> None:
+        """Keep an answer for a later daemon."""
+
+
+class _Forgetful:
+    """Keeps nothing."""
+
+    def recall(self, point: str, input: object) -> Decision | None:
+        return None
+
+    def remember(self, point: str, input: object, decision: Decision) -> None:
+        pass
 
 
 class _InForce(NamedTuple):
@@ -47,6 +70,7 @@ class Gate:
         host_data: readers of the launch data, by kind of hardware.
         set_logging: called when a policy decides whether the daemon may log.
         save: keeps what :meth:`resume` needs after a restart of the daemon.
+        memory: keeps the answers that a strict VM's requests under way were given.
     """
 
     def __init__(
@@ -60,7 +84,9 @@ class Gate:
         host_data: Mapping[str, HostData] | None = None,
         set_logging: Callable[[bool], None] = lambda allowed: None,
         save: Callable[[Mapping[str, Any]], None] = lambda state: None,
+        memory: Memory | None = None,
     ) -> None:
+        self._memory = memory or _Forgetful()
         self._hardware = frozenset(hardware)
         self._find_hardware = find_hardware
         self._factories = dict(enforcers or {})
@@ -107,8 +133,7 @@ class Gate:
         if self._door_closed is not None:
             raise PolicyDenied(refusal + self._door_closed)
         try:
-            answer = self._in_force.enforcer.decide(point, input)
-            return answers.narrow(answers.require_yes(answer), input)
+            return self._ask_once(point, input)
         except PolicyLost as lost:
             self.close_door(str(lost))
             raise PolicyDenied(f"{refusal}{lost}") from None
@@ -124,6 +149,17 @@ class Gate:
             log.error("policy could not be evaluated", extra={"point": point, "error": kind})
             raise PolicyDenied(f"{refusal}the policy could not be evaluated: {kind}") from None
 
+    def _ask_once(self, point: str, input: Mapping[str, Any]) -> Decision:
+        if not self.strict:
+            answer = self._in_force.enforcer.decide(point, input)
+            return answers.narrow(answers.require_yes(answer), input)
+        if (recalled := self._memory.recall(point, input)) is not None:
+            return recalled
+        answer = self._in_force.enforcer.decide(point, input)
+        decision = answers.narrow(answers.require_yes(answer), input)
+        self._memory.remember(point, input, decision)
+        return decision
+
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
         """Tell the policy of mounts that every container may have.
 
@@ -133,7 +169,11 @@ class Gate:
         if self._door_closed is not None:
             raise PolicyDenied(self._door_closed)
         try:
+            if self.strict and self._memory.recall("default mounts", mounts) is not None:
+                return
             self._in_force.enforcer.extend_default_mounts(mounts)
+            if self.strict:
+                self._memory.remember("default mounts", mounts, Decision(True))
         except PolicyLost as lost:
             self.close_door(str(lost))
             raise
@@ -272,6 +312,10 @@ class Gate:
         except BaseException:
             return False
         return True
+
+    def holds(self, settings: PolicySettings) -> bool:
+        """Tell whether this very message has been obeyed."""
+        return self._settings == settings
 
     # Fragments and what containers are shown
 

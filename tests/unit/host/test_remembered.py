@@ -1,0 +1,35 @@
+"""Answers of the policy that outlive the daemon."""
+
+from __future__ import annotations
+
+from uvmd.api.policy import Decision
+from uvmd.host.doing import Doing, doing, working_for
+from uvmd.host.remembered import Remembered
+
+INPUT = {"argList": ("a", "b"), "set": {"y", "x"}, "nested": {"k": 1}}
+YES = Decision(True, env=("A=1",), capabilities={"bounding": ["CAP_KILL"]}, stdio=False, extra={"x": 1})
+
+
+def test_an_answer_is_found_again_for_the_same_question_of_the_same_request() -> None:
+    notes: dict[str, bytes] = {}
+    memory = Remembered(notes.__setitem__)
+    with working_for(Doing(7)):
+        memory.remember("create_container", INPUT, YES)
+        assert memory.recall("create_container", INPUT) is None, "nobody was here before"
+    again = Doing(7, again=True, notes=notes)
+    with working_for(again):
+        assert memory.recall("mount_device", INPUT) is None
+        assert memory.recall("create_container", {**INPUT, "more": 1}) is None
+        assert not again.recalled
+        found = memory.recall("create_container", {**INPUT, "set": {"x", "y"}})
+        assert again.recalled
+    assert found is not None
+    assert (found.allowed, found.stdio, found.extra) == (True, False, {"x": 1})
+    assert (list(found.env or ()), found.capabilities) == (["A=1"], {"bounding": ["CAP_KILL"]})
+
+
+def test_what_nobody_asked_for_is_not_kept() -> None:
+    notes: dict[str, bytes] = {}
+    Remembered(notes.__setitem__).remember("dump_stacks", {}, YES)
+    assert notes == {}
+    assert not doing().number
