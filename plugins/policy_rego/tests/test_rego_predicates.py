@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uvmd_policy_rego.engine import Engine
+from uvmd_policy_rego.patterns import matches_simply, translate
 from uvmd_policy_rego.predicates import (
     Mounts,
+    Pattern,
     Places,
     env_rules,
     mounts_left,
@@ -72,22 +74,28 @@ def test_all_five_sets_of_capabilities_must_be_there() -> None:
     assert not same_capabilities(None, whole)
 
 
+def anchored(pattern: Any) -> list[Pattern]:
+    return [Pattern(f"^{pattern}$", f"<{pattern}>")] if isinstance(pattern, str) else []
+
+
 def found(rules: Any, envs: Any) -> tuple[Any, ...]:
-    sorted_out = env_rules(rules, envs, lambda pattern: [f"^{pattern}$"] if isinstance(pattern, str) else [])
+    sorted_out = env_rules(rules, envs, anchored)
     return tuple(sorted_out[key] for key in ("exact", "left", "patterns", "split", "required"))
 
 
 def test_variables_that_a_rule_names_are_found_and_the_others_left() -> None:
     whole = {"strategy": "string", "pattern": "A=1", "required": True}
     halves = {"name_strategy": "string", "value_strategy": "string", "name": "B", "value": "2=3"}
-    regex = {"strategy": "re2", "pattern": "C=.+", "required": True}
+    regex = {"strategy": "re2", "pattern": "C=[4-6]", "required": True}
     split = {"name_strategy": "string", "value_strategy": "re2", "name": "D", "value": ".*"}
     rules = [whole, halves, regex, split, None, "x", {"required": False}]
     assert found(rules, ["A=1", "B=2=3", "C=4", 5]) == (
-        {"A=1", "B=2=3"}, ["C=4", 5], ["^C=.+$"], [split], [regex],
+        {"A=1", "B=2=3"}, ["C=4", 5], ["<C=[4-6]>"], [split], [regex],
     )  # fmt: skip
     assert found([whole, {"required": None}], None) == (set(), [], [], [], [whole, {"required": None}])
     assert found(None, ["A=1"]) == (set(), ["A=1"], [], [], [])
+    plain = {"strategy": "re2", "pattern": "C=.+", "required": True}
+    assert found([plain], ["C=4", "C="]) == ({"C=4"}, ["C="], [], [], [plain])
     # A sign in a name would make one entry of two rules.
     odd = {**halves, "name": "B=2", "value": "3"}
     assert found([odd], ["B=2=3"])[0] == set()
@@ -97,7 +105,7 @@ PLACES = Places((("sandbox://", "/box"), ("hugepages://", None)), "plan9://")
 
 
 def left(constraints: list[Any], mounts: Any) -> list[tuple[Any, ...]]:
-    found = mounts_left([Mounts(constraints)], mounts, PLACES, lambda pattern: [f"^{pattern}$"])
+    found = mounts_left([Mounts(constraints)], mounts, PLACES, anchored)
     return [(one["at"], one["source"], one["patterns"], one["plan9"]) for one in found]
 
 
@@ -118,8 +126,33 @@ def test_a_mount_is_held_against_the_constraints_that_it_is_otherwise_as() -> No
 
 def test_what_a_source_may_still_be_is_said() -> None:
     mount = {"destination": "/d", "type": "bind", "options": [], "source": "/box/a"}
-    sources = ["sandbox://sandbox://a.+", "hugepages://b", "plan9://c", "plain"]
+    sources = ["sandbox://sandbox://a?", "hugepages://b", "plan9://c", "plain", "sandbox://b.*"]
     constraints = [{**mount, "source": source} for source in sources]
-    assert left(constraints, [mount]) == [(0, "/box/a", ["^/box/boxa.+$"], True)]
+    assert left(constraints, [mount]) == [(0, "/box/a", ["</box/boxa?>"], True)]
+    assert left(constraints, [{**mount, "source": "/boxbread"}]) == []
     assert left(constraints, [{**mount, "source": "plan9://c"}]) == []
     assert left(constraints, [{**mount, "source": 5}]) == [(0, 5, [], True)]
+
+
+TEXTS = st.text(st.sampled_from("ab.=/\n \u00e9-_"), max_size=5)
+
+
+@given(text=TEXTS, rest=st.sampled_from(["", ".+", ".*"]), value=TEXTS)
+def test_simple_patterns_match_what_the_engine_matches(text: str, rest: str, value: str) -> None:
+    pattern = f"^{text}{rest}$"
+    matches = matches_simply(pattern, value)
+    if "." in text:
+        assert matches is None or text.endswith((".+", ".*"))
+        return
+    engine = Engine({}, {})
+    engine.add_module("t.rego", "package t\nx := regex.match(input.pattern, input.value)\n")
+    for one in (value, text + value):
+        engine.set_input(canonical({"pattern": translate(pattern), "value": one}))
+        assert [matches_simply(pattern, one)] == engine.find("data.t.x")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a+", "^a|b$", "^(a)$", "^a\\.b$", "^[a]$", "^a{2}$", "^a.b.+$", "^.+.+$", "^a$$"]
+)
+def test_other_patterns_are_left_to_the_engine(pattern: str) -> None:
+    assert matches_simply(pattern, "a") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,8 @@ class Documents:
         self._index = LayerIndex()
         self._patterns = Patterns()
         self._indexed: int | None = None
+        # What a result said of candidates by their places, under a text that nobody can guess.
+        self._places: dict[str, list[int]] = {}
         self._seen = set(modules.METADATA_NAMES)
         #: Modules of fragments that stay, by issuer and feed: namespace and text.
         self.kept: dict[tuple[str, str], tuple[str, str]] = {}
@@ -85,8 +88,22 @@ class Documents:
         if not isinstance(result, dict):
             raise EngineError("unable to load results object from Rego query")
         if "metadata" in result:
-            self._apply(parse_operations(result.pop("metadata")))
+            self._apply([self._whole(one) for one in parse_operations(result.pop("metadata"))])
+        self._places.clear()
         return result
+
+    def _whole(self, operation: Operation) -> Operation:
+        """Put the candidates themselves where a result has named their places."""
+        places = self._places.get(operation.value) if isinstance(operation.value, str) else None
+        if places is None:
+            return operation
+        before = self.store.entry(operation.name, operation.key)[0]
+        return operation._replace(value=[before[place] for place in places])
+
+    def _keep(self, places: list[int]) -> str:
+        handle = f"uvmd {os.urandom(16).hex()}"
+        self._places[handle] = places
+        return handle
 
     def _apply(self, operations: list[Operation]) -> None:
         new = {operation.name for operation in operations} - self._seen
@@ -220,11 +237,13 @@ class Documents:
             "defaultUnprivilegedCapabilities": defaults.UNPRIVILEGED_CAPABILITIES,
         }
 
-    def _anchored(self, pattern: object) -> list[str]:
-        """Return a pattern, anchored, as the engine knows it; one that does not compile matches nothing."""
+    def _anchored(self, pattern: object) -> list[predicates.Pattern]:
+        """Return a pattern, anchored, as it is and as the engine knows it; one that does not
+        compile matches nothing.
+        """
         whole = anchor(pattern)
-        translated = None if whole is None else translate(whole)
-        return [translated] if translated is not None and self._patterns.compiles(translated) else []
+        found = [] if whole is None else self._translated(whole)
+        return [predicates.Pattern(whole, one) for one in found if whole is not None]
 
     def _mounts_left(
         self, own: list[Any], also: list[str], mounts: Any, places: dict[str, Any]
@@ -246,6 +265,7 @@ class Documents:
         return {
             "uvmd.metadata": (1, self.store.document),
             "uvmd.entry": (2, self.store.entry),
+            "uvmd.kept": (1, self._keep),
             "uvmd.keys": (1, self.store.keys),
             "uvmd.env_rules": (2, lambda rules, envs: predicates.env_rules(rules, envs, self._anchored)),
             "uvmd.mounts_left": (4, self._mounts_left),
@@ -256,7 +276,7 @@ class Documents:
             "uvmd.compare": (2, lambda a, b: _optional(compare_versions(a, b))),
             "uvmd.number": (1, lambda value: _optional(to_number(value))),
             "uvmd.anchor": (1, lambda pattern: _optional(anchor(pattern))),
-            "uvmd.anchored": (1, self._anchored),
+            "uvmd.anchored": (1, lambda pattern: [one.translated for one in self._anchored(pattern)]),
             "uvmd.translated": (1, self._translated),
             "uvmd.is_version": (1, lambda text: parse_version(text) is not None),
             "uvmd.is_json": (1, lenient.is_json),

@@ -8,6 +8,8 @@ from typing import Any
 from uvmd_policy_rego.kept import sha256
 from uvmd_policy_rego.values import canonical
 
+_REMEMBERED = 4096
+
 
 class LayerIndex:
     """The candidates of a policy and its fragments, as they were when last refreshed."""
@@ -18,6 +20,7 @@ class LayerIndex:
         self._candidates: list[Any] = []
         self._ids: dict[str, str] = {}
         self._by_id: dict[str, Any] = {}
+        self._id_by_identity: dict[int, tuple[Any, str]] = {}
         self._numbered: set[tuple[str, ...]] = set()
 
     def refresh(self, hashes: Iterable[Any], containers: Iterable[Any]) -> None:
@@ -26,6 +29,7 @@ class LayerIndex:
         by_layers: dict[tuple[str, ...], list[Any]] = {}
         self._candidates = list(containers)
         self._ids, self._by_id, self._numbered = {}, {}, set()
+        self._id_by_identity = {}
         for container in self._candidates:
             layers = _layers_of(container)
             if layers is not None:
@@ -45,10 +49,16 @@ class LayerIndex:
                 self._numbered.add(layers)
                 for candidate in self._containers.get(layers, ()):
                     self._number(candidate)
-            id = self._ids.get(canonical(container))
-            if id is None:
-                return None
-            found.append(id)
+            known = self._id_by_identity.get(id(container))
+            # Looked at, not only its address: that may be another's by now.
+            if known is None or known[0] is not container:
+                text = self._ids.get(canonical(container))
+                if text is None:
+                    return None
+                if len(self._id_by_identity) >= _REMEMBERED:
+                    self._id_by_identity.clear()
+                known = self._id_by_identity[id(container)] = container, text
+            found.append(known[1])
         return found
 
     def by_ids(self, ids: list[str]) -> list[Any]:
@@ -60,12 +70,11 @@ class LayerIndex:
         if not self._by_id.keys() >= set(ids):
             for candidate in self._candidates:
                 self._number(candidate)
-        return [self._by_id[id] for id in ids]
+        return [self._by_id[one] for one in ids]
 
     def _number(self, candidate: Any) -> None:
         text = canonical(candidate)
-        id = self._ids.setdefault(text, _id_of(text))
-        self._by_id.setdefault(id, candidate)
+        self._by_id.setdefault(self._ids.setdefault(text, _id_of(text)), candidate)
 
     def hash_known(self, hash: object) -> bool:
         """Say whether some container has such a layer."""
@@ -86,5 +95,5 @@ def _layers_of(container: Any) -> tuple[str, ...] | None:
 
 
 def _id_of(text: str) -> str:
-    id: str = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return id
+    digest: str = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return digest[:32]

@@ -32,6 +32,33 @@ def anchor(pattern: object) -> str | None:
     return start if start.endswith("$") else f"{start}$"
 
 
+#: A text and at most "anything" behind it, anchored: what most patterns of policies are.
+_SIMPLE = re.compile(r"\^([^\\.+*?()|\[\]{}^$]*)(\.[+*])?\$", re.DOTALL)
+
+
+@lru_cache(maxsize=8192)
+def _simple(anchored: str) -> tuple[str, str] | None:
+    found = _SIMPLE.fullmatch(anchored)
+    return None if found is None else (found.group(1), found.group(2) or "")
+
+
+def matches_simply(anchored: str, value: str) -> bool | None:
+    """Say whether an anchored pattern matches, None if it takes an engine to tell.
+
+    The engine makes a matcher anew at each call, which for a long path takes longer than
+    all the rest.
+    """
+    simple = _simple(anchored)
+    if simple is None:
+        return None
+    text, rest = simple
+    if not rest:
+        return value == text
+    behind = value[len(text) :]
+    # A dot is anything but a line break.
+    return value.startswith(text) and "\n" not in behind and (behind != "" or rest == ".*")
+
+
 @lru_cache(maxsize=8192)
 def translate(pattern: str) -> str | None:
     """Return the pattern in the engine's dialect, None if RE2 would refuse it."""

@@ -1,15 +1,19 @@
 """What ``predicates.rego`` leaves to Python: comparing lists with lists, which the engine does slowly.
 
-Each is the one place for its question; Rego asks it both to decide and to give reasons. No
-pattern is matched here: patterns are the engine's.
+Each is the one place for its question; Rego asks it both to decide and to give reasons.
+Patterns are the engine's, but for those that are a text and anything behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from uvmd_policy_rego.patterns import matches_simply
+
 _SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
+
+_TEXT = {str}
 
 
 def same(one: Any, other: Any) -> bool:
@@ -35,7 +39,7 @@ def same_names(allowed: Any, asked: Any) -> bool:
         return False
     if len(allowed) != len(asked):
         return False
-    if all(type(name) is str for name in allowed) and all(type(name) is str for name in asked):
+    if {*map(type, allowed), *map(type, asked)} <= _TEXT:
         return set(allowed) == set(asked)
     return _each_in(allowed, asked) and _each_in(asked, allowed)
 
@@ -51,7 +55,30 @@ def same_capabilities(allowed: Any, asked: Any) -> bool:
     return all(same_names(allowed.get(name), asked.get(name)) for name in _SETS)
 
 
-def env_rules(rules: Any, envs: Any, anchored: Callable[[Any], Sequence[str]]) -> dict[str, Any]:
+class Pattern(NamedTuple):
+    """A pattern of a policy, anchored: as it was written, and as the engine knows it."""
+
+    anchored: str
+    translated: str
+
+
+#: What a pattern is: one, or none where it does not compile.
+Anchored = Callable[[Any], Sequence[Pattern]]
+
+
+def _tried(patterns: Iterable[Pattern], value: Any) -> tuple[bool, list[str]]:
+    """Return whether one of the patterns matches that are told without the engine, and the others."""
+    others = []
+    for pattern in patterns:
+        matches = matches_simply(pattern.anchored, value)
+        if matches:
+            return True, []
+        if matches is None:
+            others.append(pattern.translated)
+    return False, others
+
+
+def env_rules(rules: Any, envs: Any, anchored: Anchored) -> dict[str, Any]:
     """Sort out rules and variables by what remains to be matched.
 
     ``exact`` are the variables that a rule names as they are, ``left`` the others;
@@ -61,7 +88,7 @@ def env_rules(rules: Any, envs: Any, anchored: Callable[[Any], Sequence[str]]) -
     asked = envs if isinstance(envs, list | set) else ()
     texts = {env for env in asked if isinstance(env, str)}
     exact: set[str] = set()
-    patterns: list[str] = []
+    patterns: list[Pattern] = []
     split: list[Any] = []
     required: list[Any] = []
     for rule in rules if isinstance(rules, list | set) else ():
@@ -75,8 +102,10 @@ def env_rules(rules: Any, envs: Any, anchored: Callable[[Any], Sequence[str]]) -
             split.append(rule)
         if not found and rule.get("required", False) is not False:
             required.append(rule)
+    exact |= {env for env in texts - exact if _tried(patterns, env)[0]}
     left = [env for env in asked if not isinstance(env, str) or env not in exact]
-    return {"exact": exact, "left": left, "patterns": patterns, "split": split, "required": required}
+    others = [one.translated for one in patterns if matches_simply(one.anchored, "") is None]
+    return {"exact": exact, "left": left, "patterns": others, "split": split, "required": required}
 
 
 def _texts_of(rule: dict[str, Any]) -> set[str]:
@@ -122,9 +151,9 @@ class Places(NamedTuple):
 
 
 def mounts_left(
-    constraints: Sequence[Mounts], mounts: Any, places: Places, anchored: Callable[[Any], Sequence[str]]
+    constraints: Sequence[Mounts], mounts: Any, places: Places, anchored: Anchored
 ) -> list[dict[str, Any]]:
-    """Return the mounts whose source is not literally allowed, and by what it still may be.
+    """Return the mounts whose source is not plainly allowed, and by what it still may be.
 
     ``patterns`` are to be tried on it; ``plan9`` says that a share mounted there would do.
     """
@@ -133,18 +162,20 @@ def mounts_left(
         known = isinstance(mount, dict) and isinstance(mount.get("destination"), str)
         allowed = [one for some in constraints for one in some.sources(mount)] if known else []
         source = mount.get("source") if known else None
-        if source not in allowed:
-            left.append({"at": at, "source": source, **_ways(allowed, source, places, anchored)})
+        if source in allowed:
+            continue
+        patterns = _placed(allowed, places, anchored) if isinstance(source, str) else ()
+        matches, others = _tried(patterns, source)
+        if not matches:
+            plan9 = any(one.startswith(places.plan9) for one in allowed)
+            left.append({"at": at, "source": source, "patterns": others, "plan9": plan9})
     return left
 
 
-def _ways(
-    allowed: Sequence[str], source: Any, places: Places, anchored: Callable[[Any], Sequence[str]]
-) -> dict[str, Any]:
-    patterns: list[str] = []
-    if isinstance(source, str):
-        for prefix, directory in places.patterns:
-            if isinstance(directory, str):
-                found = [one.replace(prefix, directory) for one in allowed if one.startswith(prefix)]
-                patterns += [pattern for one in found for pattern in anchored(one)]
-    return {"patterns": patterns, "plan9": any(one.startswith(places.plan9) for one in allowed)}
+def _placed(allowed: Sequence[str], places: Places, anchored: Anchored) -> Iterator[Pattern]:
+    """Return the patterns that sources stand for in this request."""
+    for prefix, directory in places.patterns:
+        if isinstance(directory, str):
+            for one in allowed:
+                if one.startswith(prefix):
+                    yield from anchored(one.replace(prefix, directory))

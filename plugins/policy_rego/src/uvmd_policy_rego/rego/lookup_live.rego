@@ -5,3 +5,5 @@ package framework
 deviceHash_ok if input.deviceHash in layer_hashes
 
 containers_with_layers(_) := candidate_containers
+
+by_place(containers) := containers

@@ -161,7 +161,7 @@ container_privileged := uvmd.entry("started", input.containerID)[0].privileged
 
 update_matches(containers) := {
 	"name": "matches", "action": "update",
-	"key": input.containerID, "value": containers,
+	"key": input.containerID, "value": by_place(containers),
 }
 
 security_ok(container) if {
