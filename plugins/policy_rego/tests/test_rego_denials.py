@@ -96,7 +96,7 @@ def test_no_argument_makes_the_sentence_long_or_look_like_a_document(
         "argList": arguments,
         "workingDir": arguments,
         "capabilities": arguments,
-        "user": {"id": arguments},
+        "user": {"id": arguments, "name": " ".join(arguments)},
     }
     errors = ["invalid command", "invalid working directory", "capabilities don't match", "invalid user"]
     text = sentence(errors, input, *candidates)
