@@ -42,6 +42,8 @@ class Documents:
         self._index = LayerIndex()
         self._patterns = Patterns()
         self._indexed: int | None = None
+        #: Layer hashes and containers without any fragment.
+        self._own: tuple[list[Any], list[Any]] | None = None
         # What a result said of candidates by their places, under a text that nobody can guess.
         self._places: dict[str, list[int]] = {}
         self._seen = set(modules.METADATA_NAMES)
@@ -218,12 +220,25 @@ class Documents:
     def _refresh(self) -> None:
         version = self.store.versions.get("issuers", 0)
         self._engine.set_input("{}") if self._indexed is None else None
-        hashes = self._engine.find("data.framework.layer_hashes")
-        containers = self._engine.find("data.framework.candidate_containers")
-        self._index.refresh(hashes[0] if hashes else (), containers[0] if containers else ())
+        self._index.refresh(*self._candidates())
         self._indexed = version
         # Whether a candidate is one decides how it is kept.
         self.store.touch("matches")
+
+    def _candidates(self) -> tuple[list[Any], list[Any]]:
+        """Return the layer hashes and the containers of the policy and its fragments."""
+        if self._own is None or self._found("candidate_platform_rules"):
+            own = self._found("layer_hashes"), self._found("candidate_containers")
+            # Asked first without fragments. Platform rules change every container.
+            self._own = self._own or own
+            return own
+        # What the policy declares stays as it is; of a large one it takes long to hand it over.
+        hashes, containers = self._own
+        return hashes + self._found("fragment_layer_hashes"), containers + self._found("fragment_containers")
+
+    def _found(self, name: str) -> list[Any]:
+        found = self._engine.find(f"data.framework.{name}")
+        return found[0] if found and isinstance(found[0], list) else []
 
     def _data(self) -> dict[str, Any]:
         return {

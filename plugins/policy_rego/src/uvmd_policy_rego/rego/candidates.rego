@@ -29,7 +29,9 @@ layer_hashes contains layer if {
 	some layer in each(container.layers)
 }
 
-layer_hashes contains layer if {
+layer_hashes contains layer if some layer in fragment_layer_hashes
+
+fragment_layer_hashes contains layer if {
 	some container in fragment_containers
 	some layer in each(container.layers)
 }
