@@ -274,7 +274,7 @@ def show(demo: PolicyDemo) -> None:
     changed = specify(demo, WEB, "sh", "-c", page.replace("600", "900"))
     create = ("create", "-f", changed, "--scratch", _scratch(WEB), WEB)
     demo.refused(*create, why="invalid command", into="denied.txt")
-    text = demo.type("policy", "why", "denied.txt")
+    text = demo.type("policy", "why", "--policy", "policy.rego", "--spec", changed, "denied.txt")
     assert "argument 2 is" in text, text
 
     say("6. As the policy has it, it runs; a process in it too, if it is one that is listed.")

@@ -196,6 +196,53 @@ def test_a_cut_message_says_what_is_gone_and_the_policy_brings_it_back() -> None
     assert "a request that the message no longer names" in nothing.lines()[0]
 
 
+def spec_of(**of_process: Any) -> dict[str, Any]:
+    """A host's specification of the container that `create` asks for."""
+    asked = create()
+    process = {
+        "args": asked["argList"],
+        "env": asked["envList"],
+        "cwd": asked["workingDir"],
+        "user": {"uid": 1000, "gid": 5},
+        "capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]},
+        "noNewPrivileges": True,
+    }
+    mounts = [{**asked["mounts"][0], "source": "sandbox:///data/one"}]
+    return {"process": process | of_process, "mounts": mounts, "annotations": {}, "linux": {}}
+
+
+@pytest.mark.parametrize(
+    ("of_process", "difference"),
+    [
+        ({"args": ["web", "--port", "81"]}, 'command: argument 2 is "81", the policy has "80"'),
+        ({"cwd": "/"}, "working directory: asked /, the policy has /srv"),
+        ({"capabilities": {}}, 'bounding capabilities: missing ["CAP_KILL"]'),
+    ],
+)
+def test_a_specification_stands_in_for_a_request_that_was_cut(
+    of_process: dict[str, Any], difference: str
+) -> None:
+    text = policy(SHELL, WEB)
+    session = mounted(text)
+    changes = {"args": "argList", "cwd": "workingDir"}
+    asked = create(**{changes[key]: value for key, value in of_process.items() if key in changes})
+    cut = parse_denial(denied(session, "create_container", asked | {"umask": "0077"}, limit=300))
+    found = explain(cut, text, json.dumps(spec_of(**of_process)))
+    assert found.point == "create_container"
+    assert difference in differences(found)
+    assert any("compared is the specification" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("spec", ["", "[]", "{}", '{"process": 1}', "{"])
+def test_what_is_no_specification_is_said_to_be_none(spec: str) -> None:
+    cut = parse_denial(json.dumps({"decision": "deny", "truncated": ["input", "reason"]}))
+    if spec:
+        with pytest.raises(PolicyToolError, match="specification"):
+            explain(cut, policy(), spec)
+    else:
+        assert explain(cut, policy(), spec).closest is None
+
+
 def test_azures_template_shows_no_candidates_but_its_policy_does() -> None:
     text = confcom.policy(confcom.container("web", ["run"], ["base"]))
     session = opened(text)

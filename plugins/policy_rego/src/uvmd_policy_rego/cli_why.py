@@ -20,8 +20,14 @@ _RECORD = "/run/uvmd/policy-record.jsonl"
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The policy that denied, its text or in base64: says more where the message was cut.",
 )
+@click.option(
+    "--spec",
+    "spec_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The OCI specification (config.json) that was to be created, where the message was cut.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def why_verb(denial: str | None, policy_file: Path | None, as_json: bool) -> None:
+def why_verb(denial: str | None, policy_file: Path | None, spec_file: Path | None, as_json: bool) -> None:
     """Say why a policy denied a request: which rule, what came closest, what differed.
 
     DENIAL is the error as the host printed it, a file with it, or - for standard input
@@ -30,6 +36,7 @@ def why_verb(denial: str | None, policy_file: Path | None, as_json: bool) -> Non
     \b
       uvmctl policy why error.txt
       journalctl -u containerd | tail -1 | uvmctl policy why --policy policy.rego
+      uvmctl policy why --policy policy.rego --spec config.json error.txt
     """
     from uvmd_policy_rego.tools import why
     from uvmd_policy_rego.tools.denials import NO_DOCUMENT, parse_denial
@@ -38,7 +45,8 @@ def why_verb(denial: str | None, policy_file: Path | None, as_json: bool) -> Non
     text = _text_of(denial)
     try:
         policy = policy_file.read_text("utf-8", "replace") if policy_file is not None else ""
-        explanation = why.explain(parse_denial(text), policy)
+        spec = spec_file.read_text("utf-8", "replace") if spec_file is not None else ""
+        explanation = why.explain(parse_denial(text), policy, spec)
     except PolicyToolError as error:
         plain = why.explain_text(text) if str(error) == NO_DOCUMENT else None
         if plain is None:

@@ -30,6 +30,8 @@ class Denial:
     reason: Any
     policy_error: str
     truncated: tuple[str, ...]
+    #: Whether ``input`` is not the message's own but from a specification given beside it.
+    specified: bool = False
 
     @property
     def point(self) -> str:

@@ -11,7 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from uvmd_policy_rego import legacy
@@ -22,6 +22,7 @@ from uvmd_policy_rego.tools.closest import judge
 from uvmd_policy_rego.tools.denials import Denial
 from uvmd_policy_rego.tools.errors import PolicyToolError
 from uvmd_policy_rego.tools.meanings import ASKED, meaning
+from uvmd_policy_rego.tools.spec_input import read_spec
 
 #: Whose candidates are containers, of which the rules can be asked one by one.
 _CONTAINERS = frozenset(("create_container", "exec_in_container"))
@@ -106,12 +107,18 @@ def explain_text(text: str) -> Explanation | None:
     return None
 
 
-def explain(denial: Denial, policy: str = "") -> Explanation:
+def explain(denial: Denial, policy: str = "", spec: str = "") -> Explanation:
     """Explain a denial; ``policy`` is the one that denied, its text or as a host sends it.
 
+    ``spec`` is the OCI specification of the container that was not created: it stands in
+    for the request where the message was cut.
+
     Raises:
-        PolicyToolError: the policy cannot be read.
+        PolicyToolError: the policy or the specification cannot be read.
     """
+    if spec and denial.input is None and denial.point in ("", "create_container"):
+        given = {**read_spec(spec), "rule": "create_container"}
+        denial = replace(denial, input=given, specified=True)
     notes = _notes(denial)
     reasons = [Reason(error, meaning(denial.point, error)) for error in denial.errors]
     if denial.policy_error:
@@ -158,8 +165,11 @@ def _notes(denial: Denial) -> list[str]:
         "reason": "the reasons",
     }
     gone = ", ".join(parts.get(one, one) for one in denial.truncated)
+    if denial.specified:
+        return [f"the message was too long and was sent without {gone}: compared is the specification"]
     if denial.input is None:
-        return [f"the message was too long and was sent without {gone}: there is nothing to compare"]
+        with_both = "with --policy and --spec it can be compared all the same"
+        return [f"the message was too long and was sent without {gone}; {with_both}"]
     return [f"the message was too long and was sent without {gone}; with --policy more can be said"]
 
 
@@ -220,7 +230,9 @@ def _closest(denial: Denial, input: Mapping[str, Any], candidates: Sequence[Any]
         return None
     if point in _CONTAINERS and all(isinstance(one, dict) and "layers" in one for one in candidates):
         first = judge(point, input, candidates, said)[0]
-        found = differences.of_container(point, input, first.candidate, first.errors, said)
+        # Names of users are not in a specification, and may be what the policy goes by.
+        errors = [one for one in first.errors if not (denial.specified and one == "invalid user")]
+        found = differences.of_container(point, input, first.candidate, errors, said)
         return Closest(differences.name_of(first.candidate, first.number), len(candidates), tuple(found))
     ranked = differences.ranked(point, input, candidates, said)
     if ranked is None:
