@@ -95,7 +95,9 @@ class Documents:
         return result
 
     def _whole(self, operation: Operation) -> Operation:
-        """Put the candidates themselves where a result has named their places."""
+        """Put the candidates themselves where a result has named them, by place or by an equal."""
+        if self.static and operation.name == "matches" and isinstance(operation.value, list):
+            return operation._replace(value=self._index.shared(operation.value))
         places = self._places.get(operation.value) if isinstance(operation.value, str) else None
         if places is None:
             return operation

@@ -8,8 +8,6 @@ from typing import Any
 from uvmd_policy_rego.kept import sha256
 from uvmd_policy_rego.values import canonical
 
-_REMEMBERED = 4096
-
 
 class LayerIndex:
     """The candidates of a policy and its fragments, as they were when last refreshed."""
@@ -43,23 +41,32 @@ class LayerIndex:
         """
         found = []
         for container in containers:
-            layers = _layers_of(container)
-            if layers is not None and layers not in self._numbered:
-                # Only of those that come up: of all of a large policy it takes long.
-                self._numbered.add(layers)
-                for candidate in self._containers.get(layers, ()):
-                    self._number(candidate)
             known = self._id_by_identity.get(id(container))
             # Looked at, not only its address: that may be another's by now.
             if known is None or known[0] is not container:
-                text = self._ids.get(canonical(container))
+                text = self._id_of_equal(container)
                 if text is None:
                     return None
-                if len(self._id_by_identity) >= _REMEMBERED:
-                    self._id_by_identity.clear()
-                known = self._id_by_identity[id(container)] = container, text
-            found.append(known[1])
+                found.append(text)
+            else:
+                found.append(known[1])
         return found
+
+    def shared(self, containers: list[Any]) -> list[Any]:
+        """Return the same with the candidates themselves where these are their equals."""
+        texts = map(self._id_of_equal, containers)
+        return [
+            one if text is None else self._by_id[text] for one, text in zip(containers, texts, strict=True)
+        ]
+
+    def _id_of_equal(self, container: Any) -> str | None:
+        layers = _layers_of(container)
+        if layers is not None and layers not in self._numbered:
+            # Only of those that come up: of all of a large policy it takes long.
+            self._numbered.add(layers)
+            for candidate in self._containers.get(layers, ()):
+                self._number(candidate)
+        return self._ids.get(canonical(container))
 
     def by_ids(self, ids: list[str]) -> list[Any]:
         """Return the candidates that these ids stand for.
@@ -74,7 +81,9 @@ class LayerIndex:
 
     def _number(self, candidate: Any) -> None:
         text = canonical(candidate)
-        self._by_id.setdefault(self._ids.setdefault(text, _id_of(text)), candidate)
+        one = self._ids.setdefault(text, _id_of(text))
+        shared = self._by_id.setdefault(one, candidate)
+        self._id_by_identity[id(shared)] = shared, one
 
     def hash_known(self, hash: object) -> bool:
         """Say whether some container has such a layer."""
