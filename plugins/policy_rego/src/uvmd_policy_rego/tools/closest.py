@@ -18,6 +18,8 @@ from uvmd_policy_rego.nearest import likeness
 from uvmd_policy_rego.session import Session
 from uvmd_policy_rego.store import Operation
 
+_ANY = {"pattern": "", "strategy": "any"}
+_ANYBODY = {"user_idname": _ANY, "group_idnames": [_ANY]}
 #: A policy may list a thousand; those with the likest commands are asked.
 MOST_JUDGED = 20
 _NETWORK_FILES = frozenset(("/etc/hostname", "/etc/hosts", "/etc/resolv.conf"))
@@ -44,16 +46,26 @@ class Judged(NamedTuple):
 
 
 def judge(
-    point: str, input: Mapping[str, Any], candidates: Sequence[Any], said: Sequence[str]
+    point: str,
+    input: Mapping[str, Any],
+    candidates: Sequence[Any],
+    said: Sequence[str],
+    *,
+    users_known: bool = True,
 ) -> list[Judged]:
-    """Return the candidates of a container, the closest first; ``said`` is why all of them were not it."""
+    """Return the candidates of a container, the closest first; ``said`` is why all of them were not it.
+
+    Without ``users_known`` the names of users and groups are not, and whoever asks is fine.
+    """
+    anybody = {} if users_known else {"user": {**_ANYBODY, "umask": input.get("umask")}}
     asked = {**_known(input), "envList": [], "rule": point}
     found = [(number, one) for number, one in enumerate(candidates) if isinstance(one, dict)]
     found.sort(key=lambda one: -_likeness(point, input, one[1]))
     judged = [
-        Judged(number, one, _errors(point, asked, _known(one), said)) for number, one in found[:MOST_JUDGED]
+        Judged(number, one, _errors(point, asked, {**_known(one), **anybody}, said))
+        for number, one in found[:MOST_JUDGED]
     ]
-    return sorted(judged, key=lambda one: (len(one.errors), one.number))
+    return sorted(judged, key=lambda one: len(one.errors))  # stable: the likest command first
 
 
 def _likeness(point: str, input: Mapping[str, Any], candidate: Mapping[str, Any]) -> float:

@@ -229,10 +229,9 @@ def _closest(denial: Denial, input: Mapping[str, Any], candidates: Sequence[Any]
     if not candidates:
         return None
     if point in _CONTAINERS and all(isinstance(one, dict) and "layers" in one for one in candidates):
-        first = judge(point, input, candidates, said)[0]
         # Names of users are not in a specification, and may be what the policy goes by.
-        errors = [one for one in first.errors if not (denial.specified and one == "invalid user")]
-        found = differences.of_container(point, input, first.candidate, errors, said)
+        first = judge(point, input, candidates, said, users_known=not denial.specified)[0]
+        found = differences.of_container(point, input, first.candidate, first.errors, said)
         return Closest(differences.name_of(first.candidate, first.number), len(candidates), tuple(found))
     ranked = differences.ranked(point, input, candidates, said)
     if ranked is None:
