@@ -112,6 +112,15 @@ def test_the_issuer_must_hold_for_the_chain() -> None:
     )
 
 
+def test_a_reason_is_not_as_long_as_a_stranger_wants() -> None:
+    one = signer()
+    claims = {1: one.did.replace("CN:Leaf", "CN:" + "x" * 1_000_000), 2: FEED}
+    blob = write({1: -7, 33: [cert.der for cert in one.chain], 15: claims}, {}, b"x", one.key, "ES256")
+    with pytest.raises(PolicyDenied, match="failed to resolve DID: ") as caught:
+        importing().load_fragment(blob, "")
+    assert len(str(caught.value)) < 1100
+
+
 @pytest.mark.parametrize(
     "claims", [{}, {1: "x"}, {2: FEED}, {1: "", 2: FEED}, {1: "x", 2: 5}, {1: b"x", 2: FEED}]
 )

@@ -20,6 +20,7 @@ TRUST_LIST: Final = "application/vnd.transparency-trust-list.v1+cose"
 REFERENCE_INFO: Final = frozenset(
     ("application/vnd.tcb-reference-info.v1+cose", "application/vnd.platform-reference-info.v1+cose")
 )
+_LONGEST_REASON: Final = 1024
 Keys = Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]]
 
 
@@ -54,7 +55,7 @@ def load(enforcer: Policy, blob: bytes, media_type: str) -> None:
     try:
         envelope = open_envelope(blob)
     except EnvelopeError as error:
-        raise PolicyDenied(f"InjectFragment failed COSE validation: {error}") from None
+        raise PolicyDenied(f"InjectFragment failed COSE validation: {_short(error)}") from None
     if media_type in REFERENCE_INFO:
         return
     if media_type not in FRAGMENTS and media_type != TRUST_LIST:
@@ -64,15 +65,21 @@ def load(enforcer: Policy, blob: bytes, media_type: str) -> None:
     try:
         resolve(envelope.issuer, envelope.chain, envelope.paths)
     except DidError as error:
-        raise PolicyDenied(f"failed to resolve DID: {error}") from None
+        raise PolicyDenied(f"failed to resolve DID: {_short(error)}") from None
     try:
         svn = envelope.svn()
     except EnvelopeError as error:
-        raise PolicyDenied(str(error)) from None
+        raise PolicyDenied(_short(error)) from None
     if media_type == TRUST_LIST:
         _load_trust_list(enforcer, envelope, svn)
     else:
         _load_fragment(enforcer, envelope, svn)
+
+
+def _short(error: EnvelopeError) -> str:
+    """Return the reason; names in it may be as long as a stranger made them."""
+    text = str(error)
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
 
 
 def _load_trust_list(enforcer: Policy, envelope: Envelope, svn: int | None) -> None:
@@ -81,7 +88,7 @@ def _load_trust_list(enforcer: Policy, envelope: Envelope, svn: int | None) -> N
     try:
         keys = trust_lists.parse_trust_list(envelope.payload)
     except EnvelopeError as error:
-        raise PolicyDenied(f"failed to parse transparency trust list payload: {error}") from None
+        raise PolicyDenied(f"failed to parse transparency trust list payload: {_short(error)}") from None
     enforcer.load_validated_trust_list(envelope.issuer, envelope.feed, svn, keys)
 
 
@@ -106,7 +113,7 @@ def valid_receipts(envelope: Envelope, known: Keys) -> list[dict[str, Any]]:
         except ReceiptError as error:
             log.warning(
                 "a receipt proves nothing, ignoring",
-                extra={"receipt": number, "ledger": receipt.issuer, "error": str(error)},
+                extra={"receipt": number, "ledger": receipt.issuer, "error": _short(error)},
             )
             continue
         proven.append({"issuer": receipt.issuer, "ttl_subjects": list(ledger[receipt.kid][1])})
