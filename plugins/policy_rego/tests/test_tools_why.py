@@ -11,7 +11,7 @@ import confcom
 import policies
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from policies import EXTERNAL, caps, container, create, device, execute, overlay, policy, rule
 from sessions import mounted, opened, started
@@ -331,6 +331,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     input=st.dictionaries(st.sampled_from([*create(), "rule", "x"]), json_values, max_size=5),
     reason=json_values | st.fixed_dictionaries({"errors": json_values, "error_objects": json_values}),
