@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from policies import container, policy
 
+from uvmd_policy_rego import literals
 from uvmd_policy_rego.literals import split
 
 values = st.recursive(
@@ -31,6 +32,14 @@ def test_every_json_list_is_found_as_it_was_written(listed: list[object], indent
 def test_commas_after_the_last_element_are_regos() -> None:
     found = split('package policy\ncontainers := [\n    {"a": ["x,]",], },\n]\n')
     assert found.lists == {"containers": [{"a": ["x,]"]}]}
+
+
+@given(listed=st.lists(values, min_size=1, max_size=4), indent=st.sampled_from([None, 1]))
+def test_commas_in_texts_stay(listed: list[object], indent: int | None) -> None:
+    text = json.dumps(listed, indent=indent)[:-1] + ", ]"
+    assert json.loads(literals._without_last_commas(text)) == listed
+    # The way for lines of megabytes leads to the same.
+    assert literals._LAST_COMMA_OR_TEXT.sub(r"\1", text) == literals._without_last_commas(text)
 
 
 @pytest.mark.parametrize(

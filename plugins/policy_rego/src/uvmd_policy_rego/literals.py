@@ -17,7 +17,10 @@ _NAMES = ("fragments", "containers", "external_processes", "platform_rules", "tr
 _PACKAGE = re.compile(r"package policy[ \t\r]*\n")
 _HEAD = re.compile(rf"^({'|'.join(_NAMES)})[ \t]*:?=[ \t]*(?=\[)", re.MULTILINE)
 # Rego allows a comma after the last element, JSON does not.
-_LAST_COMMA = re.compile(r'("(?:[^"\\\n]|\\.)*")|,(?=\s*[\]}])')
+_LAST_COMMA = re.compile(r",(?=\s*[\]}])")
+_LAST_COMMA_OR_TEXT = re.compile(r'("(?:[^"\\\n]|\\.)*")|,(?=\s*[\]}])')
+#: Looking back for the start of each line would take long in one of megabytes.
+_LONG_LINE = 1 << 16
 _REST_OF_LINE = re.compile(r"[ \t\r]*(?:\n|\Z)")
 
 
@@ -33,7 +36,7 @@ def split(text: str) -> Split:
     whole = Split(text, {})
     if not _PACKAGE.match(text) or "`" in text:
         return whole
-    clean = _LAST_COMMA.sub(r"\1", text)
+    clean = _without_last_commas(text)
     decoder = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_refuse)
     kept, lists, at = [], {}, 0
     for head in _HEAD.finditer(clean):
@@ -55,6 +58,19 @@ def split(text: str) -> Split:
     if any(re.search(rf"\b{name}\b", bare(left)) for name in lists):
         return whole
     return Split(left, lists)
+
+
+def _without_last_commas(text: str) -> str:
+    parts, at = [], 0
+    for comma in _LAST_COMMA.finditer(text):
+        line = text[text.rfind("\n", 0, comma.start()) + 1 : comma.start()]
+        if len(line) > _LONG_LINE:
+            return _LAST_COMMA_OR_TEXT.sub(r"\1", text)
+        # Texts do not go over the end of a line: an odd number of quotes, and this is one.
+        if line.replace("\\\\", "").replace('\\"', "").count('"') % 2 == 0:
+            parts.append(text[at : comma.start()])
+            at = comma.end()
+    return "".join([*parts, text[at:]])
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
