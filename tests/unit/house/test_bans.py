@@ -73,6 +73,7 @@ REAPING = r"os\.(wait|wait3|wait4|waitpid|waitid|waitstatus_to_exitcode)"
             (
                 "monitor/",
                 "image/spool.py",
+                "image/helper.py",
                 "api/testing/conformance.py",
                 "plugins/policy_rego/src/uvmd_policy_rego/parallel.py",
             ),

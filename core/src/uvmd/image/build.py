@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from uvmd.image import vhd
-from uvmd.image.content import BLOCK, Content
+from uvmd.image.content import BLOCK
 from uvmd.image.ext4.plan import Plan, plan
 from uvmd.image.ext4.writer import block_zero, content_uuid, write_metadata
+from uvmd.image.helper import shared
 from uvmd.image.output import Blocks, replacing, write_all
 from uvmd.image.progress import Meter, Progress, silent
 from uvmd.image.scan import Scanned, scan
 from uvmd.image.tree import Tree
 from uvmd.image.verity import DIGEST_BYTES, digest_of, encode_superblock, level_blocks, tree_levels
-
-#: SHA-256 of a block runs without the interpreter's lock, so a second thread nearly halves
-#: the time; more of them would only wait for that lock in between.
-_HASHERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +33,12 @@ class Image:
 
 
 def build_image(
-    tree: Tree, path: Path | None, *, with_vhd_footer: bool = False, progress: Progress = silent
+    tree: Tree,
+    path: Path | None,
+    *,
+    with_vhd_footer: bool = False,
+    alone: bool = False,
+    progress: Progress = silent,
 ) -> Image:
     """Make the image of a tree that ``finish()`` was called on.
 
@@ -49,12 +48,13 @@ def build_image(
     Args:
         path: the file to make or replace; None computes the root hash and writes nothing.
         with_vhd_footer: end it as a fixed VHD; the root hash is the same.
+        alone: hash in this process; without, half of it is a helper's.
 
     Raises:
         BadSource: the tree does not fit into ext4, or changed meanwhile.
         NoSpace: there is not enough room for the file.
     """
-    scanned = _scan_files(tree, progress)
+    scanned = _scan_files(tree, alone, progress)
     layout = plan(tree, scanned)
     if path is None:
         return _write(layout, None, with_vhd_footer, progress)
@@ -63,53 +63,23 @@ def build_image(
         return _write(layout, fd, with_vhd_footer, progress)
 
 
-def _scan_files(tree: Tree, progress: Progress) -> dict[int, Scanned]:
-    contents = {id(inode): inode.content for _, inode in tree.walk() if inode.content is not None}
-    total = sum(span.length for content in contents.values() for span in content.spans)
-    meter = Meter("hash", total, progress)
-    found = _Scanning(contents, meter).all()
+def _scan_files(tree: Tree, alone: bool, progress: Progress) -> dict[int, Scanned]:
+    found = {id(inode): inode.content for _, inode in tree.walk() if inode.content is not None}
+    contents = list(found.values())
+    sizes = [sum(span.length for span in content.spans) for content in contents]
+    meter = Meter("hash", sum(sizes), progress)
+    if alone:
+        scanned = [scan(content, meter.advance) for content in contents]
+    else:
+        # The helper is about as far, and cannot say so.
+        scanned = shared(
+            lambda content: scan(content, lambda _: None),
+            contents,
+            sizes,
+            lambda content: scan(content, lambda count: meter.advance(2 * count)),
+        )
     meter.end()
-    return found
-
-
-class _Scanning:
-    """Files scanned by a few threads. The first error ends it for all of them."""
-
-    def __init__(self, contents: dict[int, Content], meter: Meter) -> None:
-        self._contents, self._meter = contents, meter
-        self._lock = threading.Lock()
-        self._left: Iterator[tuple[int, Content]] = iter(contents.items())
-        self._found: dict[int, Scanned] = {}
-        self._error: BaseException | None = None
-
-    def all(self) -> dict[int, Scanned]:
-        count = min(_HASHERS, os.cpu_count() or 1, len(self._contents))
-        others = [threading.Thread(target=self._work, daemon=True) for _ in range(count - 1)]
-        for thread in others:
-            thread.start()
-        self._work()
-        for thread in others:
-            thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._found
-
-    def _work(self) -> None:
-        try:
-            while (one := self._next()) is not None:
-                self._found[one[0]] = scan(one[1], self._advance)
-        except BaseException as error:
-            with self._lock:
-                self._error = self._error or error
-                self._left = iter(())
-
-    def _next(self) -> tuple[int, Content] | None:
-        with self._lock:
-            return next(self._left, None)
-
-    def _advance(self, count: int) -> None:
-        with self._lock:
-            self._meter.advance(count)
+    return dict(zip(found, scanned, strict=True))
 
 
 def _write(layout: Plan, fd: int | None, with_vhd_footer: bool, progress: Progress) -> Image:

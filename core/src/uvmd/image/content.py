@@ -75,6 +75,15 @@ class Region:
             found += more
         return found
 
+    def views(self) -> Iterator[memoryview]:
+        """Yield the whole window in order; each piece is only valid until the next one."""
+        # Memory that is new for every piece costs as much as hashing a third of it.
+        view = memoryview(bytearray(min(self.size, WINDOW_BYTES)))
+        for at in range(0, self.size, WINDOW_BYTES):
+            piece = view[: self.size - at]
+            read_into(self.fd, piece, self.offset + at)
+            yield piece
+
     def chunks(self) -> Iterator[bytes]:
         """Yield the whole window in order."""
         for at in range(0, self.size, WINDOW_BYTES):

@@ -32,6 +32,8 @@ class SourceLayer:
     #: The blob's digest and that of its tar, where the source has them.
     digest: str
     diff_id: str
+    #: How much is read for it: a blob's length, 0 where that is not known ahead.
+    size: int
     #: Reads it; what must stay open for the tree's files is closed by the stack.
     parse: Callable[[ExitStack], Layer]
 
@@ -101,13 +103,13 @@ class _Opener:
             files = DirectoryFiles(fd, self._stack)
             if all(files.region(name) is not None for name in LAYOUT_FILES):
                 return self._layout(Blobs(files, path), platform, reference)
-            layer = SourceLayer("", "", lambda _: Layer(read_directory(fd)))
+            layer = SourceLayer("", "", 0, lambda _: Layer(read_directory(fd)))
             return _single("directory", layer, path, platform, reference)
         archive = self._archive(fd, mode, "stdin" if path == "-" else path)
         found = find_layout(archive)
         if found is not None:
             return self._layout(Blobs(found, archive.name), platform, reference)
-        layer = SourceLayer("", "", lambda _: read_tar(archive))
+        layer = SourceLayer("", "", 0, lambda _: read_tar(archive))
         return _single("tar", layer, path, platform, reference)
 
     def _open_file(self, path: str) -> int:
@@ -148,20 +150,22 @@ class _Opener:
         return Source("oci", [self._source_layer(blobs, one) for one in found.layers], found.config)
 
     def _source_layer(self, blobs: Blobs, one: oci.LayerBlob) -> SourceLayer:
-        return SourceLayer(one.blob.digest, one.diff_id, lambda stack: self._layer(blobs, one, stack))
+        return SourceLayer(
+            one.blob.digest, one.diff_id, one.blob.size, lambda stack: self._layer(blobs, one, stack)
+        )
 
     def _layer(self, blobs: Blobs, one: oci.LayerBlob, stack: ExitStack) -> Layer:
         packed = blobs.blob(one.blob.digest, one.blob.size)
         meter = Meter("unpack" if one.compression else "check", packed.size, self._progress)
         digest = hashlib.new(one.blob.digest.partition(":")[0])
 
-        def on_input(chunk: bytes) -> None:
+        def on_input(chunk: bytes | memoryview) -> None:
             digest.update(chunk)
             meter.advance(len(chunk))
 
         if not one.compression:
-            for chunk in packed.chunks():
-                on_input(chunk)
+            for view in packed.views():
+                on_input(view)
             require_digest(one.blob.digest, digest.hexdigest())
             if one.diff_id not in ("", one.blob.digest):
                 raise BadSource(f"layer {one.blob.digest} is not packed, yet its diff_id is {one.diff_id}")
