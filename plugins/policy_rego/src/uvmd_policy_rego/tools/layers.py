@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from uvmd.image import SourceLayer, build_image, open_source, read_info, verify
+from uvmd.image.helper import shared
 from uvmd.image.progress import Progress, silent
 from uvmd_policy_rego.tools.errors import PolicyToolError
 
-#: Layers worked on at the same time: what two cores can do, and two trees fit into memory.
-_AT_ONCE: Final = 2
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -70,14 +68,13 @@ def computed_layers(
     """
     def root_hash(layer: SourceLayer) -> str:
         with layer.tree() as tree:
-            return build_image(tree, None, progress=progress).root_hash
+            # Of several layers each process takes some; of one, some of its files.
+            return build_image(tree, None, alone=len(found.layers) > 1, progress=progress).root_hash
 
     with open_source(
         str(folder / source), platform=platform, reference=reference, progress=progress
     ) as found:
-        # Hashing lets other threads run; an archive's own digest is taken beside it.
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            hashes = list(pool.map(root_hash, found.layers))
+        hashes = shared(root_hash, found.layers, [one.size for one in found.layers], root_hash)
         config = found.config.get("config")
         origin = f"computed from {source}"
         return Layers(hashes, [origin] * len(hashes), config if isinstance(config, dict) else {})
