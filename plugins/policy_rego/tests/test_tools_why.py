@@ -336,7 +336,7 @@ json_values = st.recursive(
     input=st.dictionaries(st.sampled_from([*create(), "rule", "x"]), json_values, max_size=5),
     reason=json_values | st.fixed_dictionaries({"errors": json_values, "error_objects": json_values}),
     truncated=json_values,
-    point=st.sampled_from([*ASKED, ""]).filter(lambda point: point not in ("create_container",)),
+    point=st.sampled_from([*ASKED, ""]),
 )
 def test_no_document_makes_it_raise(input: Any, reason: Any, truncated: Any, point: str) -> None:
     document = {
@@ -348,6 +348,23 @@ def test_no_document_makes_it_raise(input: Any, reason: Any, truncated: Any, poi
     found = explain(parse_denial(json.dumps(document)))
     assert isinstance(found, Explanation)
     assert all(line.isprintable() for line in found.lines())
+
+
+odd = json_values | st.just(["/data"]) | st.just([{"destination": "/data"}])
+
+
+@settings(deadline=None)
+@given(
+    asked=st.dictionaries(st.sampled_from(sorted(create())), odd, max_size=4),
+    shown=st.dictionaries(st.sampled_from(sorted(container())), odd, max_size=4),
+    point=st.sampled_from(["create_container", "exec_in_container", "exec_external", "load_fragment"]),
+)
+def test_no_candidate_makes_it_raise(asked: Any, shown: Any, point: str) -> None:
+    said = ["invalid command", "invalid mount list: /data,/x", "invalid user", "invalid env list: A"]
+    reason = {"errors": said, "error_objects": [container() | shown]}
+    document = {"decision": "deny", "input": {**create(), **asked, "rule": point}, "reason": reason}
+    assert explain(parse_denial(json.dumps(document))).lines()
+    assert denial.sentence(document, point)
 
 
 @given(st.text())

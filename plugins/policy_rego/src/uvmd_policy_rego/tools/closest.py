@@ -68,11 +68,21 @@ def judge(
     return sorted(judged, key=lambda one: len(one.errors))  # stable: the likest command first
 
 
+def listed_in(value: Any) -> list[Any]:
+    """Return a list, or an empty one: a denial comes from far away."""
+    return value if isinstance(value, list) else []
+
+
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """Return the objects of a list."""
+    return [one for one in listed_in(value) if isinstance(one, dict)]
+
+
 def _likeness(point: str, input: Mapping[str, Any], candidate: Mapping[str, Any]) -> float:
     asked = input.get("argList")
     if point == "create_container":
         return likeness(asked, candidate.get("command"))
-    processes = [one for one in candidate.get("exec_processes") or () if isinstance(one, dict)]
+    processes = [one for one in objects_in(candidate.get("exec_processes"))]
     return max((likeness(asked, one.get("command")) for one in processes), default=0.0)
 
 
@@ -112,8 +122,8 @@ def _of_the_pod(asked: Mapping[str, Any], said: Sequence[str]) -> list[Mapping[s
     refused = {name for one in said for name in mounts_named(one)}
     return [
         mount
-        for mount in asked.get("mounts") or ()
-        if isinstance(mount, dict) and mount.get("destination") in _NETWORK_FILES - refused
+        for mount in objects_in(asked.get("mounts"))
+        if str(mount.get("destination")) in _NETWORK_FILES - refused
     ]
 
 
@@ -129,7 +139,7 @@ def _remembered(point: str, asked: Mapping[str, Any], alone: Mapping[str, Any]) 
     if point != "create_container":
         started = {"privileged": bool(alone.get("allow_elevated"))}
         found.append(Operation("map", "started", "add", id, started))
-    sources = {str(mount.get("source")) for mount in asked.get("mounts") or () if isinstance(mount, dict)}
+    sources = {str(mount.get("source")) for mount in objects_in(asked.get("mounts"))}
     shares = [source for source in sources if source.startswith(f"/run/gcs/c/{id}/mounts/m")]
     return found + [Operation("map", "p9mounts", "add", source, id) for source in shares]
 

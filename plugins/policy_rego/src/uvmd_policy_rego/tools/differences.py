@@ -8,7 +8,7 @@ from typing import Any
 
 from uvmd_policy_rego import nearest
 from uvmd_policy_rego.nearest import likeness
-from uvmd_policy_rego.tools.closest import CAPABILITIES, mounts_named
+from uvmd_policy_rego.tools.closest import CAPABILITIES, listed_in, mounts_named, objects_in
 
 _SUBJECTS = (
     "containerID", "target", "unmountTarget", "argList", "issuer", "resource_type",
@@ -40,6 +40,10 @@ def name_of(candidate: Any, number: int) -> str:
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def _names(value: Any) -> set[str]:
+    return {str(one) for one in value} if isinstance(value, list | tuple) else set()
 
 
 # Containers
@@ -88,7 +92,7 @@ def _of_error(point: str, error: str, input: Mapping[str, Any], candidate: Mappi
     if error == "invalid user":
         return [] if point == "exec_in_container" else [_user(input, candidate)]
     if error == "devices not supported":
-        paths = [one.get("path") for one in input.get("devices") or () if isinstance(one, dict)]
+        paths = [one.get("path") for one in objects_in(input.get("devices"))]
         return [f"devices: asked {_shown(paths)}, the policy never has any"]
     return [error]
 
@@ -99,7 +103,7 @@ def command(asked: Any, allowed: Any) -> str:
 
 
 def _processes(input: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
-    listed = [one.get("command") for one in candidate.get("exec_processes") or () if isinstance(one, dict)]
+    listed = [one.get("command") for one in objects_in(candidate.get("exec_processes"))]
     if not listed:
         return "command: this container lists no processes to execute"
     best = max(listed, key=lambda one: likeness(input.get("argList"), one))
@@ -110,8 +114,8 @@ def _user(input: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
     rules = candidate.get("user")
     if not isinstance(rules, dict):
         return "user: this container describes none"
-    asked = f"{_who(input.get('user'))}, groups {[_who(one) for one in input.get('groups') or ()]}"
-    groups = [_rule(one) for one in rules.get("group_idnames") or ()]
+    asked = f"{_who(input.get('user'))}, groups {[_who(one) for one in listed_in(input.get('groups'))]}"
+    groups = [_rule(one) for one in listed_in(rules.get("group_idnames"))]
     has = f"{_rule(rules.get('user_idname'))}, groups {groups}, umask {rules.get('umask')}"
     return f"user: asked {asked}, umask {input.get('umask')}; the policy has {has}"
 
@@ -131,14 +135,18 @@ def _rule(one: Any) -> str:
 
 
 def _mount(destination: str, input: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
-    asked = next((one for one in input.get("mounts") or () if one.get("destination") == destination), None)
-    rule = next((one for one in candidate.get("mounts") or () if one.get("destination") == destination), None)
+    asked = next(
+        (one for one in objects_in(input.get("mounts")) if one.get("destination") == destination), None
+    )
+    rule = next(
+        (one for one in objects_in(candidate.get("mounts")) if one.get("destination") == destination), None
+    )
     if asked is None or rule is None:
         return f"mount {destination}: the policy has none there"
     parts = []
     if asked.get("type") != rule.get("type"):
         parts.append(f"type {_shown(asked.get('type'))} instead of {_shown(rule.get('type'))}")
-    wanted, given = set(rule.get("options") or ()), set(asked.get("options") or ())
+    wanted, given = _names(rule.get("options")), _names(asked.get("options"))
     if wanted != given or asked.get("options") is None:
         parts.append(f"options {sorted(given)} instead of {sorted(wanted)}")
     if not parts:
@@ -153,7 +161,7 @@ def _capabilities(input: Mapping[str, Any], candidate: Mapping[str, Any]) -> lis
         has = CAPABILITIES[f"[{kind}]"]
     found = []
     for name in _SETS:
-        given, listed = set((asked or {}).get(name, ())), set(has.get(name, ()))
+        given, listed = _names((asked or {}).get(name)), _names(has.get(name))
         if given != listed:
             more, fewer = sorted(given - listed), sorted(listed - given)
             parts = [f"too many {_shown(more)}"] * bool(more) + [f"missing {_shown(fewer)}"] * bool(fewer)
@@ -168,7 +176,7 @@ def _sets(value: Any) -> Mapping[str, Sequence[str]] | None:
 
 
 def _variable(name: str, candidate: Mapping[str, Any]) -> str:
-    rules = [one for one in candidate.get("env_rules") or () if isinstance(one, dict)]
+    rules = [one for one in objects_in(candidate.get("env_rules"))]
     of_name = [one for one in rules if str(one.get("pattern") or one.get("name") or "").split("=")[0] == name]
     if not of_name:
         return f"environment: no rule names {name}"
@@ -177,10 +185,10 @@ def _variable(name: str, candidate: Mapping[str, Any]) -> str:
 
 
 def _required(input: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
-    names = {str(one).split("=")[0] for one in input.get("envList") or ()}
+    names = {str(one).split("=")[0] for one in listed_in(input.get("envList"))}
     found = []
-    for one in candidate.get("env_rules") or ():
-        if isinstance(one, dict) and one.get("required", False) is not False:
+    for one in objects_in(candidate.get("env_rules")):
+        if one.get("required", False) is not False:
             name = str(one.get("pattern") or one.get("name") or "").split("=")[0]
             state = "has another value" if name in names else "is missing"
             found.append(f"environment: {name} is required and {state}")
@@ -259,7 +267,7 @@ def _signals(input: Mapping[str, Any], candidate: Mapping[str, Any]) -> tuple[fl
     if input.get("isInitProcess"):
         listed = candidate.get("signals")
         return 0.0, [f"signal {input.get('signal')}: init of this container takes {_shown(listed)}"]
-    processes = [one for one in candidate.get("exec_processes") or () if isinstance(one, dict)]
+    processes = [one for one in objects_in(candidate.get("exec_processes"))]
     if not processes:
         return 9.0, ["this container lists no processes to execute"]
     best = max(processes, key=lambda one: likeness(input.get("argList"), one.get("command")))
