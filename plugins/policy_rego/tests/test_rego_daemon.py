@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 
 from support import rootfs, specs
 from support.containers import Container, new_id
-from support.daemon import Daemon, running
+from support.daemon import Daemon, children, command_line, is_running, running
 from support.host import CREATE, GET_PROPERTIES, MODIFY, NULL_ID, ZERO_GUID, Connection, code
 from uvmd_policy_rego.enforcer import encode
 
@@ -185,3 +187,35 @@ def test_a_restarted_daemon_goes_on_with_the_policy(daemon: Daemon) -> None:
     assert code(answer) == "E_FAIL"
     assert code(bridge.ask(GET_PROPERTIES, body(new_id()))) == "E_FAIL"
     bridge.close()
+
+
+def policyd(daemon: Daemon) -> list[int]:
+    found = {pid: " ".join(command_line(pid)) for pid in children(daemon.monitor_pid)}
+    return [pid for pid, line in found.items() if "policyd/__main__" in line]
+
+
+def test_policyd_outlives_the_daemon_and_has_a_successor_when_it_is_killed(daemon: Daemon) -> None:
+    bridge = daemon.connect()
+    assert policyd(daemon) == []
+    set_policy(bridge, policies.policy(allow_properties_access=True))
+    (first,) = policyd(daemon)
+
+    def asked() -> str:
+        answer = bridge.ask(GET_PROPERTIES, body(new_id()))
+        return "denied" if "does not allow" in answer["ErrorMessage"] else code(answer)
+
+    allowed = asked()
+    assert allowed != "denied", "there is no such container, and the policy has no say in that"
+    daemon.kill_daemon()
+    bridge = daemon.connect()
+    assert asked() == allowed
+    assert policyd(daemon) == [first]
+    os.kill(first, signal.SIGKILL)
+    assert asked() == "denied"
+    assert asked() == allowed
+    (second,) = policyd(daemon)
+    assert second != first
+    bridge.close()
+    assert daemon.stop() == 0
+    assert not is_running(second)
+    assert not (daemon.run_dir / "services").exists()

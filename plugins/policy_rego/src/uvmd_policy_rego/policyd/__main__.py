@@ -3,6 +3,7 @@
 import sys
 
 if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # its limit on files would not let it
     # Last: what is asked for by name comes from the standard library where it has it.
     sys.path += sys.argv[1:]
     from uvmd_policy_rego.policyd.main import main
