@@ -100,6 +100,8 @@ def test_a_signed_fragment_allows_what_was_denied_before(host: Host) -> None:
     request = host.sign(fragment(HELLO), "--svn", "3")
     host.uvmctl("modify", "-f", request)
     assert host.uvmctl(*hello) == "hello\n"
+    host.daemon.kill_daemon()
+    assert host.uvmctl(*hello) == "hello\n", "what a fragment has brought outlives the daemon"
 
 
 def test_what_was_tampered_with_is_refused_with_its_reason(host: Host) -> None:
