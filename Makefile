@@ -14,7 +14,9 @@ PYTHON ?= $(shell for python in /usr/bin/python3 python3.13 python3.12 python3.1
 OURS   := core $(patsubst %/setup.cfg,%,$(wildcard plugins/*/setup.cfg tests/*_plugin/setup.cfg))
 ROOMS  := core/src/uvmd $(wildcard plugins/*/src)
 UNIT   := $(wildcard tests/unit plugins/*/tests tests/*_plugin/tests)
-TESTS  := $(UNIT) $(wildcard tests/fuzz tests/wire)
+TESTS  := $(UNIT) $(wildcard tests/fuzz tests/wire tests/packages)
+# Where `make packages` keeps what it needs beside the workshop.
+PACKAGES := .cache/packages-tools
 # For one test, say: make unit ARGS='-k frames'
 ARGS   ?=
 
@@ -43,6 +45,9 @@ help:
 	@echo "                   make guest-test   the tests that need a kernel and devices of their own (root)"
 	@echo "                   make guest-bench  figures from the guest, each beside the bare system's (root)"
 	@echo "                   make guest-image  build the image of a utility VM: docs/guest-image.md (root)"
+	@echo
+	@echo "  to install       make packages  wheels, a Debian package and its bill of materials, reproducibly"
+	@echo "                   make packages-test   the tests of that"
 	@echo
 	@echo "  to read          make docs      the documentation as a site of plain files, in .cache/docs/site"
 	@echo
@@ -89,10 +94,10 @@ fuzz: export FUZZ_SECONDS := $(or $(FUZZ_SECONDS),60)
 fuzz: $(READY)
 	@$(PYTEST) -q -s tests/fuzz $(ARGS)
 
-test: $(READY)
+test: $(READY) $(PACKAGES)/ready packages-system
 	@$(PYTEST) $(TESTS) $(ARGS)
 
-quick: $(READY)
+quick: $(READY) $(PACKAGES)/ready
 	@$(PYTEST) -q -m 'not slow' $(TESTS) $(ARGS)
 
 bench: $(READY)
@@ -111,9 +116,9 @@ guest-image: $(READY) guest-system
 	@$(BIN)/python packaging/guest-image/build.py $(ARGS)
 
 # The base image is built before pytest, so that its progress is seen.
-guest-test: $(READY) guest-system
+guest-test: $(READY) $(PACKAGES)/ready guest-system
 	@$(BIN)/python packaging/guest-image/build.py --base
-	@$(PYTEST) --guest tests/guest $(wildcard plugins/*/tests) $(ARGS)
+	@$(PYTEST) --guest tests/guest tests/packages $(wildcard plugins/*/tests) $(ARGS)
 
 guest-demo: $(READY) guest-system
 	@PYTHONPATH=tests $(BIN)/python tests/guest/demo.py
@@ -139,6 +144,24 @@ $(DOCS)/ready: .ci/docs.txt
 	@$(DOCS)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r .ci/docs.txt
 	@touch $@
 
+# Wheels, bill of materials, Debian package. What the build needs beside the workshop lies apart:
+# nothing of it is part of what is built, or of what the tests see.
+.PHONY: packages packages-test packages-system
+packages: $(PACKAGES)/ready
+	@PYTHONPATH=$(PACKAGES) $(BIN)/python packaging/packages/build.py $(ARGS)
+
+packages-system: | system
+	@.ci/system-packages packages
+
+packages-test: $(PACKAGES)/ready packages-system
+	@$(PYTEST) tests/packages $(ARGS)
+
+$(PACKAGES)/ready: .ci/packages.txt $(READY)
+	@echo "installing what packages are built with (.ci/packages.txt)"
+	@rm -rf $(PACKAGES)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r .ci/packages.txt --target $(PACKAGES)
+	@touch $@
+
 coverage: $(READY)
 	@$(PYTEST) -q $(UNIT) --cov --cov-report=term --cov-report=html $(ARGS)
 	@echo "line by line: .cache/htmlcov/index.html"
@@ -147,7 +170,7 @@ golden: $(READY)
 	@$(PYTEST) -q tests/unit tests/wire -m golden --update-golden $(ARGS)
 	@git --no-pager diff --stat
 
-constraints: .ci/requirements.in .ci/docs.in
+constraints: .ci/requirements.in .ci/docs.in .ci/packages.in
 	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
 	$(PYTHON) -m venv "$$tools"; "$$tools/bin/pip" install --quiet pip-tools; \
 	"$$tools/bin/pip-compile" --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
@@ -155,8 +178,11 @@ constraints: .ci/requirements.in .ci/docs.in
 	    --annotation-style=line -o .ci/constraints.txt .ci/requirements.in; \
 	"$$tools/bin/pip-compile" --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-	    --annotation-style=line -o .ci/docs.txt .ci/docs.in
-	@git --no-pager diff --stat .ci/constraints.txt .ci/docs.txt
+	    --annotation-style=line -o .ci/docs.txt .ci/docs.in; \
+	"$$tools/bin/pip-compile" --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	    --annotation-style=line -o .ci/packages.txt .ci/packages.in
+	@git --no-pager diff --stat .ci/constraints.txt .ci/docs.txt .ci/packages.txt
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

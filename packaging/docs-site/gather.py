@@ -21,6 +21,7 @@ TABS: Mapping[str, tuple[str, ...]] = {
         "operators.md",
         "guest-image.md",
         "vm.md",
+        "hardening.md",
         "containers.md",
         "uvmctl.md",
         "images.md",

@@ -1,0 +1,1 @@
+"""How packages are made; `build.py` beside this folder is the command, and makes `building` known."""
