@@ -48,6 +48,12 @@ def test_a_text_that_does_not_parse_is_named_with_its_line() -> None:
     assert (one.level, one.code, one.line) == ("error", "no-policy", 4)
 
 
+def test_a_list_that_is_none_is_named_with_its_line() -> None:
+    (one,) = check('package policy\napi_version := "0.12.0"\ncontainers := 5\n')
+    assert (one.code, one.line) == ("no-policy", 3)
+    assert "containers is no list" in one.text
+
+
 def test_a_policy_may_be_given_in_base64() -> None:
     text = policies.policy(container(), allow_dump_stacks=True)
     assert check(base64.encodebytes(text.encode())) == check(text)

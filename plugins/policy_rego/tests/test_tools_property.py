@@ -248,7 +248,7 @@ def policy_of(config: dict[str, Any], folder: Path) -> str:
     return generate(path).measured.text
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), config=configurations)
 def test_a_generated_policy_allows_what_its_configuration_says_and_nothing_else(
     data: st.DataObject, config: dict[str, Any], folder: Path
@@ -271,7 +271,7 @@ def test_a_generated_policy_allows_what_its_configuration_says_and_nothing_else(
         assert answer["allowed"] == expected, (call, answer.get("decision"))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), config=configurations)
 def test_what_is_left_when_a_policy_drops_is_what_some_container_may_have(
     data: st.DataObject, config: dict[str, Any], folder: Path

@@ -6,7 +6,6 @@ import difflib
 import re
 from typing import Any, Final
 
-from uvmd_policy_rego.engine import EngineError
 from uvmd_policy_rego.tools.check_containers import check_containers, check_processes
 from uvmd_policy_rego.tools.check_imports import check_imports
 from uvmd_policy_rego.tools.description import WINDOWS_POINTS, Description, describe
@@ -75,8 +74,8 @@ def check_document(document: Document) -> list[Finding]:
     found = Findings()
     try:
         description = describe(document)
-    except EngineError as error:
-        found.add("error", "no-policy", 0, "", f"the engine refuses it: {error}")
+    except NotRego as error:
+        found.add("error", "no-policy", error.line, "", str(error))
         return found.sorted()
     _check_document(document, found)
     _check_versions(description, found)

@@ -46,7 +46,7 @@ def compare(old: Document, new: Document) -> Comparison:
     """Compare two policies, or two fragments.
 
     Raises:
-        EngineError: the engine refuses one of them.
+        NotRego: the rules cannot be asked about one of them.
     """
     before, after = describe(old), describe(new)
     found = Comparison()

@@ -14,7 +14,7 @@ from typing import Any, Final
 from uvmd_policy_rego.engine import EngineError
 from uvmd_policy_rego.session import Session
 from uvmd_policy_rego.tools.literals import Placed
-from uvmd_policy_rego.tools.reading import Document
+from uvmd_policy_rego.tools.reading import Document, NotRego, short_error
 from uvmd_policy_rego.tools.writing import FLAGS, LISTS
 from uvmd_policy_rego.values import compare_versions
 
@@ -113,15 +113,23 @@ def describe(document: Document) -> Description:
     """Describe a policy or fragment.
 
     Raises:
-        EngineError: the rules cannot be asked about it, as with two packages in one.
+        NotRego: the rules cannot be asked about it; a list that is none, for one.
     """
     policy = document.package == "policy"
-    # A fragment's objects are brought up to date by the same functions of the framework.
-    session = Session(document.text if policy else "package policy\n")
+    for name in LISTS:
+        literal = document.literal(name)
+        if literal is not None and not isinstance(literal.value, list):
+            text = f"{name} is no list: every question would end in an error"
+            raise NotRego(text, document.line(literal))
     try:
-        return _Describer(document, session).whole()
-    finally:
-        session.close()
+        # A fragment's objects are brought up to date by the same functions of the framework.
+        session = Session(document.text if policy else "package policy\n")
+        try:
+            return _Describer(document, session).whole()
+        finally:
+            session.close()
+    except EngineError as error:
+        raise NotRego(f"the engine refuses it: {short_error(error)}") from error
 
 
 class _Describer:

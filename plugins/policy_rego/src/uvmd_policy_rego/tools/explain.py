@@ -79,7 +79,7 @@ def explain(document: Document) -> Explanation:
     """Explain a policy or fragment.
 
     Raises:
-        EngineError: the engine refuses it.
+        NotRego: the rules cannot be asked about it.
     """
     description = describe(document)
     found = Explanation(

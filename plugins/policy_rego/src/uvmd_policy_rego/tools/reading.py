@@ -192,7 +192,7 @@ class _Reader:
         except EngineError as error:
             found = _LINE.search(str(error))
             line = int(found.group(1) or found.group(2)) if found else 0
-            raise NotRego(f"does not parse: {_short(str(error))}", 0 if self._legacy else line) from error
+            raise NotRego(f"does not parse: {short_error(error)}", 0 if self._legacy else line) from error
 
     def _others(self, tree: dict[str, Any]) -> Iterator[Statement]:
         for rule in tree["rules"]:
@@ -263,7 +263,8 @@ def _name(node: dict[str, Any]) -> str:
     return _name(content["refr"]) if "refr" in content else "?"
 
 
-def _short(error: str) -> str:
-    lines = [line.strip(" |^-") for line in error.splitlines()]
+def short_error(error: EngineError) -> str:
+    """Return what the engine said, on one line."""
+    lines = [line.strip(" |^-") for line in str(error).splitlines()]
     kept = [line for line in lines if line and not line.startswith(">") and "-->" not in line]
     return "; ".join(kept[:4])[:400]
