@@ -91,8 +91,11 @@ def run_child(argv: list[str], deadline: float, fds: Sequence[int]) -> Finished:
             os.kill(pid, signal.SIGKILL)
             timed_out = True
         time.sleep(0.001)
-    with open(output, "rb") as file:
-        return Finished(os.waitstatus_to_exitcode(done[1]), file.read(), timed_out)
+    try:
+        with open(output, "rb", closefd=False) as file:
+            return Finished(os.waitstatus_to_exitcode(done[1]), file.read(), timed_out)
+    finally:
+        os.close(output)
 
 
 class Vm:

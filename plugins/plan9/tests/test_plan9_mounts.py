@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -280,6 +280,21 @@ def test_wherever_a_daemon_is_killed_a_removal_is_finished_by_the_next(
         vm.add()
     assert len(steps) >= 3
     vm.close()
+
+
+def test_a_mount_that_was_made_by_a_program_that_was_killed_then_is_taken_away(
+    vm: Vm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, real = vm.everything(), servers.run_child
+
+    def too_late(argv: list[str], deadline: float, fds: Sequence[int]) -> Finished:
+        done = real(argv, deadline, fds)
+        return Finished(-9, b"", timed_out=True) if argv[0] == "mount" else done
+
+    monkeypatch.setattr(servers, "run_child", too_late)
+    with pytest.raises(Failed, match="the host's server did not answer"):
+        vm.add()
+    assert vm.everything() == before
 
 
 @pytest.mark.parametrize("which", ["mount", "umount"])

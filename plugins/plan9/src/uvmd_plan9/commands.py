@@ -51,15 +51,15 @@ def mount(run: Run, share: Share, where: int, connection: socket.socket, deadlin
     _run(run, argv, (connection.fileno(), where), share.target, connection, deadline)
 
 
-def unmount(run: Run, target: str, connection: socket.socket | None, deadline: float) -> None:
-    """Unmount what is stacked at a path, none of whose parents may be a symlink.
+def unmount(run: Run, target: str, connection: socket.socket | None, deadline: float, keep: int = 0) -> None:
+    """Unmount what is stacked at a path, none of whose parents may be a symlink, but the first ``keep``.
 
     Nothing there is no error. Raises as :func:`mount`.
     """
     stacked = len(mounts.mounted_at(target))
     if stacked > _MOST_STACKED:
         raise Failed(f"{stacked} mounts are stacked at {target}")
-    for _ in range(stacked):
+    for _ in range(stacked - keep):
         parent, name = posixpath.split(target)
         flags = os.O_PATH | os.O_DIRECTORY
         fd = os.open("/", flags) if parent == "/" else paths.open_beneath("/", parent[1:], flags)

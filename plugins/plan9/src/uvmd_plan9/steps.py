@@ -36,10 +36,15 @@ class Shares:
             Failed: naming the step, the path and the reason.
         """
         target = share.target
-        where, made = _make_directory(target, undo)
+        where, made = _make_directory(target)
         try:
+            if made:
+                undo.callback(mount_points.remove_directories, made, step=f"remove {made[0]}")
             connection = self._connect(share)
             undo.callback(self._forget, target, step=f"close the connection of {target}")
+            # Before it is mounted: mount(8) may have done it and then be killed at its deadline.
+            there = len(mounts.mounted_at(target))
+            undo.callback(self.unmount, target, there, step=f"unmount {target}")
             try:
                 deadline = time.monotonic() + self._env.config.mount_timeout_s
                 commands.mount(self._env.run, share, where, connection, deadline)
@@ -48,11 +53,12 @@ class Shares:
                 raise Failed(text) from error
         finally:
             os.close(where)
-        undo.callback(self.unmount, target, step=f"unmount {target}")
-        return {"made": made}
+        return {"made": len(made)}
 
-    def unmount(self, target: str) -> None:
+    def unmount(self, target: str, keep: int = 0) -> None:
         """Unmount a share, if it is still there, and close its connection.
+
+        ``keep``: so many mounts at the path are others'.
 
         Raises:
             Failed: it cannot be unmounted.
@@ -61,7 +67,7 @@ class Shares:
             connection = self._connections.get(target)
         deadline = time.monotonic() + self._env.config.unmount_timeout_s
         try:
-            commands.unmount(self._env.run, target, connection, deadline)
+            commands.unmount(self._env.run, target, connection, deadline, keep)
         except (UvmdError, OSError) as error:
             raise Failed(f"unmounting plan9 device at {target} failed: {told(error)}") from error
         self._forget(target)
@@ -106,14 +112,11 @@ def _socket_of(fd: int) -> socket.socket:
         raise
 
 
-def _make_directory(path: str, undo: Undo) -> tuple[int, int]:
+def _make_directory(path: str) -> tuple[int, list[str]]:
     try:
-        fd, made = paths.ensure_directory_beneath("/", path[1:], MODE)
+        return paths.ensure_directory_beneath("/", path[1:], MODE)
     except OSError as error:
         raise Failed(f"directory for mapped directory {path}: {told(error)}") from error
-    if made:
-        undo.callback(mount_points.remove_directories, made, step=f"remove {made[0]}")
-    return fd, len(made)
 
 
 def remove_directories(path: str, count: int) -> None:
