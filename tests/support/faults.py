@@ -13,6 +13,7 @@ failure is the test's business::
 
 from __future__ import annotations
 
+import builtins
 import errno
 import os
 import socket
@@ -31,6 +32,7 @@ from uvmd.linux import syscalls
 SEAM: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (syscalls, faults.SYSCALLS),
     (os, faults.OS),
+    (builtins, ("open",)),
     (socket.socket, ("setsockopt",)),
 )
 

@@ -1,15 +1,16 @@
 """Every step of a handler's apply, made to fail once: is the guest as before?
 
 A step is a call that can fail (the functions of ``uvmd.linux.syscalls``, those of ``os``
-that change or read files, a command that is run) or an opposite that was registered. The
-first run counts them; then each run fails at the next one. So nothing has to be
-listed, and a step that somebody adds tomorrow is in the tests already.
+that change or read files, a command that is run, a port that is dialled) or an opposite
+that was registered. The first run counts them; then each run fails at the next one. So
+nothing has to be listed, and a step that somebody adds tomorrow is in the tests already.
 
 Needs no pytest: the same harness runs in a guest, on real devices.
 """
 
 from __future__ import annotations
 
+import builtins
 import errno
 import inspect
 import os
@@ -25,22 +26,30 @@ from uvmd.linux import syscalls
 #: Functions of ``os`` that apply may call and that a file system may refuse. A close that
 #: fails has closed all the same, so it is none.
 OS = (
+    "chdir",
     "chmod",
+    "dup",
     "fchmod",
     "fsync",
+    "ftruncate",
     "listdir",
+    "lseek",
     "lstat",
+    "makedirs",
     "memfd_create",
     "mkdir",
     "mknod",
     "open",
+    "posix_fadvise",
     "pread",
     "pwrite",
+    "read",
     "readlink",
     "rename",
     "rmdir",
     "scandir",
     "stat",
+    "statvfs",
     "symlink",
     "unlink",
     "write",
@@ -81,7 +90,7 @@ class Faults:
     def installed(self) -> Iterator[Faults]:
         """Stand between apply and the system while the body runs."""
         try:
-            for owner, names in ((syscalls, SYSCALLS), (os, OS)):
+            for owner, names in ((syscalls, SYSCALLS), (os, OS), (builtins, ("open",))):
                 for name in names:
                     self._wrap(owner, name, getattr(owner, name))
             yield self
@@ -105,6 +114,10 @@ class Faults:
             return self._take(f"run {' '.join(argv[:2])}", function, argv, **options)
 
         return running
+
+    def dial(self, function: Callable[[int, float], int]) -> Callable[[int, float], int]:
+        """Return ``env.dial`` with each connection as a step."""
+        return lambda port, deadline: int(self._take(f"dial {port}", function, port, deadline))
 
     def _take(self, name: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Count a call and make it; what it calls itself is part of it."""
@@ -144,41 +157,46 @@ class Faults:
         prepare: Callable[[], object],
         act: Callable[[], object],
         put_back: Callable[[], object],
-        only: Callable[[str], bool] = lambda step: True,
+        only: Callable[[str], bool] | None = None,
     ) -> list[str]:
         """Have every step of ``act`` fail once, and compare.
 
         A failed act must leave the state that ``prepare`` made; one that goes on regardless
         must reach the state that it reaches otherwise. After each failure the same act must
         work. ``put_back`` undoes a success. Returns the steps that were made to fail: all,
-        or those that ``only`` picks where a step takes seconds.
+        or those that ``only`` picks where a step takes seconds; there the next failure shows
+        how far the act works after one, and it is done whole after the last.
         """
         prepare()
         act()
         wanted, steps = self._state(), list(self.steps)
         put_back()
-        for number, name in enumerate(steps):
-            if not only(name):
-                continue
+        picked = [number for number, name in enumerate(steps) if only is None or only(name)]
+        for number in picked:
+            name = f"step {number} ({steps[number]})"
             prepare()
             before = self._state()
-            self._fail_at = number
-            try:
-                act()
-                failed = False
-            except Exception:
-                failed = True
-            finally:
-                self._fail_at = -1
+            failed = self._fails_at(number, act)
             after = self._state()
             expected = before if failed else wanted
-            assert after == expected, f"step {number} ({name}) leaves {_difference(expected, after)}"
-            if failed:
+            assert after == expected, f"{name} leaves {_difference(expected, after)}"
+            if failed and (only is None or number == picked[-1]):
                 act()
-            again = self._state()
-            assert again == wanted, f"after step {number} ({name}) failed: {_difference(wanted, again)}"
-            put_back()
-        return [name for name in steps if only(name)]
+                again = self._state()
+                assert again == wanted, f"after {name} failed: {_difference(wanted, again)}"
+                failed = False
+            if not failed:
+                put_back()
+        return [steps[number] for number in picked]
+
+    def _fails_at(self, number: int, act: Callable[[], object]) -> bool:
+        """Act with one step failing; tell whether the act failed of it."""
+        try:
+            with self.failing_step(number):
+                act()
+        except Exception:
+            return True
+        return False
 
     @contextmanager
     def failing_undo(self, number: int) -> Iterator[None]:
