@@ -177,14 +177,11 @@ class Adding:
         """Put a symlink at the path that names the device's node and nothing between."""
         parent, name = posixpath.split(path)
         try:
-            if parent == "/":
-                fd = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            else:
-                fd, made = paths.ensure_directory_beneath("/", parent[1:], 0o700)
+            fd, made = self._parent(parent)
+            try:
                 self._undo.callback(
                     mount_points.remove_directories, made, step=f"remove the directory {parent}"
                 )
-            try:
                 self._make_verity()
                 os.symlink(source, name, dir_fd=fd)
             finally:
@@ -192,6 +189,12 @@ class Adding:
         except OSError as error:
             raise Failed(f"symlink {path} to {source}: {text_of(error)}") from error
         self._undo.callback(links.remove, path, source, step=f"remove the link {path}")
+
+    @staticmethod
+    def _parent(path: str) -> tuple[int, list[str]]:
+        if path == "/":
+            return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), []
+        return paths.ensure_directory_beneath("/", path[1:], 0o700)
 
     def _mount(self, source: str, path: str) -> None:
         settings, undo = self._job.settings, self._undo
