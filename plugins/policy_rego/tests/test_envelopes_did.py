@@ -101,11 +101,10 @@ def read(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-def test_the_public_vectors_resolve_as_they_say_or_as_listed(request: pytest.FixtureRequest) -> None:
+def test_the_public_vectors_resolve_as_they_say_or_as_listed(capsys: pytest.CaptureFixture[str]) -> None:
     if not VECTORS.exists():
-        reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-        text = f"\n{request.node.nodeid}: NOT checked with the public did:x509 vectors, {VECTORS} is missing"
-        reporter.write_line(text, yellow=True)
+        with capsys.disabled():
+            print(f"\nNOT checked with the public did:x509 vectors, {VECTORS} is missing")
         return
     vectors = json.loads(VECTORS.read_text())
     assert len(vectors) >= 58
