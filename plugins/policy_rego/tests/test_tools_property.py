@@ -14,13 +14,15 @@ from typing import Any
 import described
 import policies
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from uvmd_policy_rego import defaults
 from uvmd_policy_rego.replay import replay
 from uvmd_policy_rego.tools.check import check
+from uvmd_policy_rego.tools.description import describe
 from uvmd_policy_rego.tools.generate import generate
+from uvmd_policy_rego.tools.reading import read_document
 
 LAYERS = ["1" * 64, "2" * 64, "3" * 64]
 COMMANDS = [["web"], ["web", "-v"], ["sh"]]
@@ -301,6 +303,68 @@ def test_what_is_left_when_a_policy_drops_is_what_some_container_may_have(
             left = input | {"envList": result["env_list"], "capabilities": result["caps_list"]}
             assert described.create(running, left), (input, result)
             assert result["allow_stdio_access"] == running.stdio
+
+
+def as_configured(one: dict[str, Any]) -> dict[str, Any]:
+    """A container as a description has it, in the words of a configuration."""
+
+    def rule(of: dict[str, Any]) -> dict[str, Any]:
+        return {"strategy": of["strategy"], "rule": of["pattern"], "required": of.get("required", False)}
+
+    user = one["user"]
+    return {
+        "command": one["command"],
+        "layers": one["layers"],
+        "working_dir": one["working_dir"],
+        "env_rule": [rule(of) for of in one["env_rules"]],
+        "mount": [
+            {
+                "host_path": of["source"],
+                "container_path": of["destination"],
+                "readonly": "ro" in of["options"],
+            }
+            for of in one["mounts"]
+        ],
+        "exec_process": one["exec_processes"],
+        "signals": one["signals"],
+        "user": {
+            "umask": user["umask"],
+            "user_idname": rule(user["user_idname"]),
+            "group_idname": [rule(of) for of in user["group_idnames"]],
+        },
+        **({} if one["capabilities"] is None else {"capabilities": one["capabilities"]}),
+        "allow_elevated": one["allow_elevated"],
+        "allow_stdio_access": one["allow_stdio_access"],
+        "allow_privilege_escalation": not one["no_new_privileges"],
+    }
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    data=st.data(),
+    config=configurations,
+    version=st.sampled_from(["0.1.0", "0.2.0", "0.2.1", "0.2.2", "0.2.3", "0.4.1", "0.5.0"]),
+    left_out=st.sampled_from(["", "seccomp_profile_sha256", "capabilities", "user", "signals"]),
+)
+def test_a_policy_of_any_age_allows_what_its_description_says_and_nothing_else(
+    data: st.DataObject, config: dict[str, Any], version: str, left_out: str, folder: Path
+) -> None:
+    text = policy_of(config, folder).replace('"0.5.0"', f'"{version}"').replace('"0.12.0"', '"0.10.0"')
+    # A field that is missing: older rules fill it in, newer ones drop the container.
+    if version != "0.5.0":
+        text = text.replace(f'        "{left_out}":', f'        "was_{left_out}":', 1)
+    description = describe(read_document(text))
+    described_as = [as_configured(item.value or {}) for item in description.containers]
+    assume(described_as)
+    story = Story({"container": described_as, "external_process": []})
+    for number in range(1, 7):
+        data.draw(st.composite(lambda draw, n=number: story.container(draw, n))())
+    session = {
+        "name": "story", "policy": text, "calls": story.calls,
+        "default_mounts": defaults.DEFAULT_MOUNTS, "privileged_mounts": defaults.PRIVILEGED_MOUNTS,
+    }  # fmt: skip
+    for call, expected, answer in zip(story.calls, story.expected, replay(session)["calls"], strict=True):
+        assert answer["allowed"] == expected, (call, answer.get("decision"))
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
