@@ -154,8 +154,11 @@ def test_a_required_receipt_needs_its_trust_list_and_outlives_a_restart(daemon: 
 def test_reference_info_is_taken_without_an_issuer_and_refused_when_broken(daemon: Daemon) -> None:
     bridge = daemon.connect()
     bridge.modify(NULL_ID, "SecurityPolicy", settings={"EncodedSecurityPolicy": encode(importing())})
+    # Real ones, too: their RSA and P-384 keys on the small stack of a daemon's thread.
+    real = [path.read_bytes() for path in sorted((Path(__file__).parent / "data/cosesign1go").glob("*.cose"))]
     info = signer().sign(b"measurements", feed="tcb")
-    assert code(inject(bridge, info, TCB)) == "S_OK"
+    for one in (*real, signer("P-521").sign(b"x"), signer("Ed25519").sign(b"x"), info):
+        assert code(inject(bridge, one, TCB)) == "S_OK"
     broken = inject(bridge, info[:-1], TCB)
     assert broken["ErrorMessage"].startswith("error loading TCB reference info: "), broken
     assert "InjectFragment failed COSE validation: cbor: " in broken["ErrorMessage"]
