@@ -165,8 +165,8 @@ def _certificate(
         .issuer_name(_common(issuer))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=30))
+        .not_valid_before(now - timedelta(days=2 if ca else 1))
+        .not_valid_after(now + timedelta(days=60 if ca else 30))  # a chain ends with its leaf
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(not ca, False, False, False, False, ca, ca, False, False), critical=True)
     )
