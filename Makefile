@@ -20,12 +20,13 @@ PACKAGES := .cache/packages-tools
 # For one test, say: make unit ARGS='-k frames'
 ARGS   ?=
 
-.PHONY: help setup system demo test quick check lint unit wire fuzz bench profile coverage docs golden constraints clean
+.PHONY: help setup system demo demo-restart soak test quick check lint unit wire fuzz bench profile coverage docs golden constraints clean
 
 help:
 	@echo "uvmd: the guest daemon of a utility VM. What would you like to do?"
 	@echo
 	@echo "  see it work      make demo      start uvmd, run a real container through it, clean up (root)"
+	@echo "                   make demo-restart  kill the daemon over and over; containers and host go on (root)"
 	@echo "  set up           make setup     Debian packages and .venv; the other targets do it too"
 	@echo
 	@echo "  before a commit  make check     ruff, mypy --strict, and the rules of the house; a few seconds"
@@ -36,6 +37,7 @@ help:
 	@echo "  parts            make lint      ruff and mypy alone"
 	@echo "                   make wire      the real daemon over sockets and pipes (root)"
 	@echo "                   make fuzz      the frame and message layer; FUZZ_SECONDS=600 for longer"
+	@echo "                   make soak      the daemon is killed 100 times, in every phase; nothing is lost (root)"
 	@echo "                   make bench     the table of figures, each beside the bare runtime's (root)"
 	@echo "                   make profile   where the time of a start goes (root)"
 	@echo "                   make coverage  unit tests, lines that none of them ran"
@@ -76,6 +78,12 @@ $(READY): .ci/constraints.txt $(OURS:%=%/setup.cfg) | system
 
 demo: $(READY)
 	@PYTHONPATH=tests $(BIN)/python tests/support/demo.py
+
+demo-restart: $(READY)
+	@PYTHONPATH=tests $(BIN)/python tests/support/demo_restart.py $(ARGS)
+
+soak: $(READY)
+	@PYTHONPATH=tests $(BIN)/python tests/soak/restarts.py $(ARGS)
 
 lint: $(READY)
 	@echo "ruff"; $(BIN)/ruff check --quiet --config .ci/ruff.toml .

@@ -24,6 +24,7 @@ import lives
 import overlays
 import pods
 import relay
+import restarts
 import scrape
 from image import image_against_tools
 from report import Figure, as_json, table
@@ -62,6 +63,7 @@ def sections(quick: bool) -> dict[str, Callable[[], Iterable[Figure]]]:
         "metrics": lambda: [scrape.of_containers(10 if quick else 100, 5 if quick else 50)],
         "overlay": lambda: [overlays.added_and_removed(5 * count)],
         "image": lambda: image_against_tools((256 if quick else 1024) << 20, 1 if quick else 3),
+        "restart": lambda: restarts.killed(5 if quick else 50, 2 if quick else 10),
         "network": lambda: [adapters.added_to_a_pod(count)],
         "policy": lambda: deciding.by_size(quick),
         "fragments": lambda: deciding.fragments_by_size(quick),

@@ -68,7 +68,7 @@ def played() -> Iterator[Played]:
 def test_hello_returns_what_the_monitor_has_kept(played: Played) -> None:
     gone = wire.encode_slot(12, 345, -9, True, False, b"ctr:\xff")
     items = [gone, wire.encode_slot(3, 0, None, False, True, b"", False, 77, True, 15)]
-    thread = played.answering(1, 4, items, wire.encode_numbers([77, 78]))
+    thread = played.answering(1, 4, items, wire.encode_numbers([77, 78]), 12)
     state = played.link.hello()
     thread.join()
     assert (state.version, state.daemon_starts) == (1, 4)
@@ -82,7 +82,7 @@ def test_hello_returns_what_the_monitor_has_kept(played: Played) -> None:
 
 def test_a_request_that_was_begun_goes_on_in_the_slots_that_it_had(played: Played) -> None:
     items = [wire.encode_slot(number, 0, None, False, False, b"", False, 77) for number in (4, 5)]
-    thread = played.answering(1, 2, items, wire.encode_numbers([77]))
+    thread = played.answering(1, 2, items, wire.encode_numbers([77]), 5)
     played.link.hello()
     thread.join()
     assert played.link.new_slot() == 6, "another request gets a new one"

@@ -112,6 +112,7 @@ def test_pauses_grow_to_five_seconds_and_shrink_again(parts: Parts, monkeypatch:
         nursery.end(1)
     assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
     supervisor.start()
+    supervisor.greeted()
     clock[0] += supervisor_room._SETTLED_S
     nursery.end(1)
     assert delays[-1] == 0.1

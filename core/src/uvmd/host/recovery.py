@@ -124,12 +124,12 @@ def _take_up(
     if init is not None:
         _adopt(ctx, init, slots, claimed)
         processes.append(init)
-        if (found := slots.get(init.slot)) is not None:
+        if (found := _slot_of(init, slots)) is not None:
             container.notified = found.told
             container.exit_type = EXIT_TYPES.get(found.signalled, container.exit_type)
     for process in execs:
         # One that the monitor no longer has was acknowledged: nobody can ask for it again.
-        if process.slot in slots:
+        if _slot_of(process, slots) is not None:
             _adopt(ctx, process, slots, claimed)
             ctx.registry.started(process, process.pid)
             processes.append(process)
@@ -146,10 +146,16 @@ def _take_up_pod(ctx: Context, container: Container) -> None:
         ctx.pods.stand_in(Pod(role.pod_id, "", container.sandbox_root, group), container.id)
 
 
+def _slot_of(process: Process, slots: dict[int, SlotState]) -> SlotState | None:
+    """Return the process's slot; one of another monitor's life may have had its number."""
+    found = slots.get(process.slot)
+    return found if found is not None and found.pid == process.pid else None
+
+
 def _adopt(ctx: Context, process: Process, slots: dict[int, SlotState], claimed: set[int]) -> None:
     """Give a process what the monitor knows of its end."""
     ctx.registry.expect(process)
-    found = slots.get(process.slot)
+    found = _slot_of(process, slots)
     if found is not None:
         claimed.add(process.slot)
         process.status, process.drained = found.status, found.drained
@@ -183,7 +189,7 @@ def _take_up_external(
         except (KeyError, ValueError, TypeError) as error:
             log.error("journal entry makes no sense, ignoring", extra={"error": repr(error)})
             continue
-        if process.slot not in slots:
+        if _slot_of(process, slots) is None:
             ctx.journal.remove_external(process.slot)
             continue
         _adopt(ctx, process, slots, claimed)

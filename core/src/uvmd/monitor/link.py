@@ -85,7 +85,7 @@ class Link:
 
     def hello(self) -> MonitorState:
         """Greet the monitor, as the first of all calls; return what it has kept."""
-        version, starts, items, requests = self._talk.ask(wire.HELLO, wire.VERSION).fields
+        version, starts, items, requests, highest = self._talk.ask(wire.HELLO, wire.VERSION).fields
         slots: list[SlotState] = []
         services: list[SlotState] = []
         for item in items:
@@ -95,7 +95,6 @@ class Link:
             streams = (drained, terminal, os.fsdecode(label))
             state = SlotState(slot, pid, status, *streams, request, told, signal)
             (services if service else slots).append(state)
-        highest = max((state.slot for state in (*slots, *services)), default=0)
         self._slots = itertools.count(1 + highest)
         numbers = frozenset(wire.decode_numbers(requests))
         self._earlier = {number: [] for number in numbers}

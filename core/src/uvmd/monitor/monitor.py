@@ -122,10 +122,12 @@ class Monitor:
             channel.send(wire.ERROR, tag, errno.EPROTONOSUPPORT, text.encode())
             return
         is_new = not channel.greeted
-        channel.greeted = self._supervisor.ever_greeted = True
+        channel.greeted = True
+        self._supervisor.greeted()
         slots = [slot.state() for slot in self._table.slots.values()]
         open_requests = wire.encode_numbers(one.number for one in self._kept if one.answer is None)
-        channel.send(wire.REPLY, tag, wire.VERSION, self._supervisor.starts, slots, open_requests)
+        facts = (wire.VERSION, self._supervisor.starts, slots, open_requests, self._table.highest)
+        channel.send(wire.REPLY, tag, *facts)
         if is_new:
             self._hand_over(channel)
         if self._stop_reason:

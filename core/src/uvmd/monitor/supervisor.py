@@ -29,8 +29,8 @@ LONGEST_DELAY_S = 5.0
 
 _REFUSAL_S = 2.0
 
-# A daemon that lived this long did not die of its start; the delay begins anew.
-_SETTLED_S = 0.5
+# A daemon that lived this long after HELLO did not die of its start; the delay begins anew.
+_SETTLED_S = 0.3
 
 
 class Supervisor:
@@ -59,7 +59,7 @@ class Supervisor:
         self._on_room = on_room
         self._on_refused = on_refused
         self._delay_s = FIRST_DELAY_S
-        self._started_at = 0.0
+        self._greeted_at: float | None = None
         self.starts = 0
         self.ever_greeted = False
         self.restart = True
@@ -79,7 +79,7 @@ class Supervisor:
         env[b"UVMD_MONITOR_FD"] = b"3"
         null = self._spawner.devnull
         self.starts += 1
-        self._started_at = self._loop.now()
+        self._greeted_at = None
         try:
             # Its stdout is our stderr: a stray print must not end up in a bridge on stdio.
             pid = self._spawner.spawn(self._argv, env, (null, 2, 2), [theirs.fileno()], protected=True)
@@ -103,10 +103,16 @@ class Supervisor:
             self._on_refused(status if status >= 0 else 128 - status)
             return
         self._log.error("the daemon has ended", status=status)
-        if self._loop.now() - self._started_at >= _SETTLED_S:
+        if self._greeted_at is not None and self._loop.now() - self._greeted_at >= _SETTLED_S:
             self._delay_s = FIRST_DELAY_S
         self._loop.call_later(self._delay_s, self.start)
         self._delay_s = min(2 * self._delay_s, LONGEST_DELAY_S)
+
+    def greeted(self) -> None:
+        """The daemon has said HELLO."""
+        self.ever_greeted = True
+        if self._greeted_at is None:
+            self._greeted_at = self._loop.now()
 
     def kill(self) -> None:
         """Kill the daemon, not what it has started."""

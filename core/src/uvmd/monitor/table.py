@@ -27,6 +27,8 @@ class SlotTable:
         self._on_drained = on_drained
         self._dials: set[dial.Dial] = set()
         self.slots: dict[int, Slot] = {}
+        #: The highest number that there ever was: a daemon's records may still name it.
+        self.highest = 0
         self.base: Callable[[int], dial.Target] = dial.parse_base("vsock:2")
 
     def slot(self, number: int) -> Slot:
@@ -171,6 +173,7 @@ class SlotTable:
             request=request,
         )
         self.slots[number] = slot
+        self.highest = max(self.highest, number)
         return slot
 
     def targets(self, ports: Sequence[int], discard: bool) -> list[dial.Target | None]:
