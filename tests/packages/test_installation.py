@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -34,9 +35,12 @@ class Debian:
 
     def files(self) -> set[str]:
         """Every path outside of dpkg's own records."""
-        seen = (path.relative_to(self.root) for path in self.root.rglob("*"))
-        skipped = ("proc", "tmp", "var/lib/dpkg", "var/log")
-        return {str(path) for path in seen if not str(path).startswith(skipped)}
+        skipped = {self.root / path for path in ("proc", "tmp", "var/lib/dpkg", "var/log")}
+        found = set()
+        for folder, folders, files in os.walk(self.root):
+            folders[:] = [name for name in folders if Path(folder, name) not in skipped]
+            found |= {str(Path(folder, name).relative_to(self.root)) for name in (*folders, *files)}
+        return found
 
 
 @pytest.fixture
