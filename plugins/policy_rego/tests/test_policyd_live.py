@@ -101,6 +101,37 @@ def test_a_policyd_that_ends_is_made_anew_from_the_record(machine: Vm, number: i
     assert len(machine.pids()) == 1
 
 
+def test_a_change_is_put_back_although_policyd_has_ended(machine: Vm) -> None:
+    enforcer = machine.enforcer(policy())
+    before = enforcer.snapshot()
+    assert enforcer.decide("mount_device", policies.device("base", 0)).allowed
+    os.kill(machine.pid, signal.SIGKILL)
+    enforcer.restore(before)
+    assert enforcer.snapshot() == before
+    assert enforcer.decide("mount_device", policies.device("base", 0)).allowed
+
+
+def test_fragments_and_default_mounts_are_there_in_the_next_policyd(machine: Vm) -> None:
+    one = {"issuer": "i", "feed": "f", "minimum_svn": 1, "includes": ["containers", "namespace"]}
+    enforcer = machine.enforcer(policy(fragments=[one]))
+    hosts = {"destination": "/etc/hosts", "type": "bind", "source": "/h", "options": ["bind"]}
+    enforcer.extend_default_mounts([hosts])
+    added = policy(policies.container(layers=["extra"])).split("\n")[3]
+    code = f'package extra\nsvn := 1\nframework_version := "0.5.0"\n{added}\n'
+    enforcer.load_validated_fragment("i", "f", code, None, [])
+    assert enforcer.decide("mount_device", policies.device("extra", 0)).allowed
+    assert enforcer.decide("mount_overlay", policies.overlay(0)).allowed
+    os.kill(machine.pid, signal.SIGKILL)
+    assert not enforcer.decide("create_container", create(mounts=[hosts])).allowed
+    assert enforcer.decide("create_container", create(mounts=[hosts])).allowed
+    pid = machine.pid
+    machine.restart_daemon()
+    after = machine.enforcer(policy(fragments=[one]))
+    assert after.decide("exec_in_container", policies.execute()).allowed
+    assert after.dump_state()["namespaces"] == ["extra"]
+    assert machine.pid == pid
+
+
 def test_a_policy_that_loops_is_denied_in_time_and_answers_the_next_question(machine: Vm) -> None:
     enforcer = machine.enforcer(without_properties(LOOP), decision_timeout_s=0.5)
     assert enforcer.decide("get_properties", {}).allowed
@@ -131,6 +162,29 @@ def test_a_policy_that_takes_too_long_or_too_much_to_load_is_refused(machine: Vm
     with pytest.raises(Refused, match=r"policyd has ended|could not be started"):
         machine.enforcer(policy(*(policies.container(x="y" * 4000) for _ in range(16000))), memory_mib=64)
     assert machine.pids() == []
+
+
+@pytest.mark.parametrize("opened", ["[", "{\"a\": ", "not (", "f("])
+def test_a_policy_that_is_too_deep_for_any_stack_is_refused(machine: Vm, opened: str) -> None:
+    closed = {"[": "]", "{": "}"}.get(opened[0], ")")
+    deep = 200_000
+    with pytest.raises(Refused):
+        machine.enforcer(f"package policy\nx := {opened * deep}1{closed * deep}\n", load_timeout_s=20)
+    assert machine.pids() == []
+    assert machine.enforcer(policy(allow_dump_stacks=True)).decide("dump_stacks", {}).allowed
+
+
+def test_a_policyd_that_stands_still_is_replaced_also_by_the_next_daemon(machine: Vm) -> None:
+    enforcer = machine.enforcer(policy(allow_dump_stacks=True), decision_timeout_s=0.3)
+    os.kill(machine.pid, signal.SIGSTOP)
+    assert "no answer within" in enforcer.decide("dump_stacks", {}).reason
+    assert enforcer.decide("dump_stacks", {}).allowed
+    pid = machine.pid
+    os.kill(pid, signal.SIGSTOP)
+    machine.restart_daemon()
+    after = machine.enforcer(policy(allow_dump_stacks=True), decision_timeout_s=0.3)
+    assert machine.pid != pid
+    assert after.decide("dump_stacks", {}).allowed
 
 
 def test_a_record_that_does_not_fit_closes_the_door(machine: Vm) -> None:
