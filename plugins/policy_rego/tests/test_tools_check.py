@@ -229,6 +229,18 @@ def test_names_that_nobody_knows_are_told_with_their_line() -> None:
     assert found(policies.policy(container(), more="api_version := \"0.10.0\"\n"), "duplicate-name")
 
 
+def test_letters_that_look_like_others_are_told() -> None:
+    cyrillic = policies.policy(container(command=["/bin/b\u0430sh"]))
+    (one,) = found(cyrillic, "look-alike")
+    assert "CYRILLIC SMALL LETTER A" in one.text
+    assert found(policies.policy(container(working_dir="/srv\u2066")), "hidden-character")
+    assert check(policies.policy(container(command=["sh", "-c", "echo a\n\techo b"]))) == []
+
+
+def test_a_pattern_whose_shortest_text_is_endless_has_no_example() -> None:
+    assert sample("(((a{1000}){1000}){1000}){1000}") is None
+
+
 def test_switches_say_what_they_give_away() -> None:
     text = policies.policy(container(), allow_dump_stacks=True, allow_unencrypted_scratch=1)
     assert {one.where for one in found(text, "switch")} == {"allow_dump_stacks", "allow_unencrypted_scratch"}

@@ -234,7 +234,7 @@ def test_a_policy_cannot_hide_or_turn_round_what_it_says() -> None:
     # Written backwards from the override on, and a terminal's order to clear the screen.
     sly = container(command=["run\u202emoor-on", "\x1b[2J", "a\u200bb", "line\nbreak"])
     found = explained(sly)
-    assert "hidden-character" not in {risk.code for risk in found.risks}  # escaped in the JSON
+    assert "hidden-character" in {risk.code for risk in found.risks}
     for text in (as_text(found), page(found, "x")):
         assert not re.search("[\u202e\x1b\u200b]", text)
         assert "run‹U+202E›moor-on" in text

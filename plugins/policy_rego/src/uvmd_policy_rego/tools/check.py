@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from uvmd_policy_rego.tools.check_containers import check_containers, check_processes
@@ -11,8 +12,9 @@ from uvmd_policy_rego.tools.check_imports import check_imports
 from uvmd_policy_rego.tools.description import WINDOWS_POINTS, Description, describe
 from uvmd_policy_rego.tools.findings import Finding, Findings
 from uvmd_policy_rego.tools.generate import LIMITS, measure
+from uvmd_policy_rego.tools.literals import Parameter, Placed
 from uvmd_policy_rego.tools.reading import Document, NotRego, read_document
-from uvmd_policy_rego.tools.visible import hidden
+from uvmd_policy_rego.tools.visible import foreign, hidden
 from uvmd_policy_rego.tools.writing import API_VERSION, FLAGS, FRAMEWORK_VERSION, LISTS, POINTS
 from uvmd_policy_rego.values import compare_versions, parse_version
 
@@ -120,8 +122,41 @@ def _check_hidden(document: Document, found: Findings) -> None:
     for number, line in enumerate(document.text.split("\n"), 1):
         names = hidden(line.replace("\t", " ").rstrip("\r"))
         if names:
-            text = f"holds characters that cannot be seen: {names}; what is read may not be what is there"
+            text = f"the text holds characters that cannot be seen: {names}"
             found.add("warning", "hidden-character", 0 if document.legacy else number, "", text)
+
+
+    for name, statements in document.by_name.items():
+        for statement in statements:
+            if statement.value is not None:
+                for place, value in _texts(statement.value):
+                    _check_letters(value, document.line(place), name, found)
+
+
+def _texts(placed: Placed) -> Iterator[tuple[Placed, str]]:
+    """Yield every text of a value that is not plain ASCII, keys too, with its place."""
+    held = placed.value
+    if isinstance(held, list):
+        for one in held:
+            yield from _texts(one)
+    elif isinstance(held, dict):
+        for key, one in held.items():
+            yield from () if key.isascii() and key.isprintable() else ((one, key),)
+            yield from _texts(one)
+    elif isinstance(held, str) and not isinstance(held, Parameter):
+        if not (held.isascii() and held.isprintable()):
+            yield placed, held
+
+
+def _check_letters(value: str, line: int, name: str, found: Findings) -> None:
+    # Scripts that are given as arguments have lines.
+    unseen = hidden(value.replace("\n", "").replace("\t", ""))
+    if unseen:
+        text = f"holds characters that cannot be seen: {unseen}; what is read may not be what is there"
+        found.add("warning", "hidden-character", line, name, text, value)
+    elif foreign(value):
+        text = f"holds letters that may look like others: {foreign(value)}"
+        found.add("warning", "look-alike", line, name, text, value)
 
 
 def _check_versions(description: Description, found: Findings) -> None:

@@ -22,6 +22,7 @@ _TOKEN: Final = re.compile(
     re.DOTALL,
 )
 _QUANTIFIER: Final = re.compile(r"[*+?]\??|\{[0-9]+(?:,[0-9]*)?\}\??")
+_LONGEST_SAMPLE: Final = 2000
 _CLASS_SAMPLES: Final = "a0A_-. /=:1bZ\n"
 _ESCAPED: Final = {"d": "0", "w": "a", "s": " ", "D": "a", "W": "-", "S": "a", "n": "\n", "t": "\t"}
 #: Variables by which a program can be made to run something else.
@@ -84,7 +85,7 @@ def sample(pattern: str) -> str | None:
     """Return a text that a pattern matches; None if none was found."""
     try:
         text = _Sampler(_tokens_of(pattern)).alternatives()
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, RecursionError):
         return None
     return text if matches(pattern, text) else None
 
@@ -247,7 +248,10 @@ class _Sampler:
             self._at += 1
             text = self._atom(token)
             if _QUANTIFIER.fullmatch(self._peek()):
-                text *= _fewest(self._tokens[self._at])
+                times = _fewest(self._tokens[self._at])
+                if times * len(text) > _LONGEST_SAMPLE:
+                    raise ValueError("too long to be shown to anybody")
+                text *= times
                 self._at += 1
             parts.append(text)
         return "".join(parts)

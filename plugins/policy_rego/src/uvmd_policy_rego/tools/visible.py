@@ -18,6 +18,12 @@ def visible(text: str) -> str:
     )
 
 
+def foreign(text: str) -> str:
+    """Name the letters of a text beyond ASCII, which may look like others; empty if there are none."""
+    found = (f"{one} ({unicodedata.name(one, 'without a name')})" for one in text if not one.isascii())
+    return ", ".join(dict.fromkeys(found))
+
+
 def hidden(text: str) -> str:
     """Name the characters of a text that cannot be seen; empty if there are none."""
     found = (f"U+{ord(one):04X}" for one in text if unicodedata.category(one) in _HIDDEN)
