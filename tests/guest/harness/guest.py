@@ -27,7 +27,8 @@ T = TypeVar("T")
 WAKE_S = 30
 #: Lines of the kernel that no test may cause. "MP-BIOS bug:" is the emulated timer's, on a busy machine.
 ALARMS = re.compile(
-    r"(?-i:BUG:)|WARNING:|Oops|general protection|Call Trace|blocked for more than|refcount_t|kernel panic|UBSAN",
+    r"(?-i:BUG:)|WARNING:|Oops|general protection|Call Trace|blocked for more than|refcount_t|kernel panic"
+    r"|UBSAN",
     re.IGNORECASE,
 )
 #: A trace begins this many lines below what it is about, at most.
