@@ -24,6 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "plugins/policy_rego/tests"))
 
 import ledgers
+import made_envelopes
 import signers
 
 from uvmd.errors import PolicyDenied
@@ -38,7 +39,6 @@ from uvmd_policy_rego.envelopes.receipts import compute_root
 from uvmd_policy_rego.envelopes.signing import write
 from uvmd_policy_rego.envelopes.trust_lists import parse_trust_list
 
-DATA = Path(signers.__file__).parent / "data/cosesign1go"
 #: No input may hold up the one thread on which fragments are judged.
 LONGEST_S = 2.0
 KINDS = ("P-256", "P-384", "RSA2048", "Ed25519")
@@ -157,7 +157,8 @@ class Taker:
         json.dumps(keys)
 
     def ledger_keys(self) -> dict[str, dict[str, tuple[str, tuple[str, ...]]]]:
-        return {ledgers.LEDGER: {ledgers.KID: (ledgers.der_of(signers.key_of("ledger")), ("lists",))}}
+        key = ledgers.der_of(signers.key_of("ledger"))
+        return {ledgers.LEDGER: {ledgers.KID: (key, ("lists",))}, **made_envelopes.known_keys()}
 
 
 class Fuzzer:
@@ -170,7 +171,7 @@ class Fuzzer:
         self.made += [ledgers.attach(one, [ledgers.receipt(one)]) for one in self.made]
         payload = ledgers.trust_list(L=[ledgers.cose_key(signers.key_of("ledger"))])
         self.made.append(signers.signer().sign(payload, svn=1))
-        self.made += [path.read_bytes() for path in sorted(DATA.glob("*.cose"))]
+        self.made += made_envelopes.all_of_them()
         opened = [open_envelope(one) for one in self.made]
         self.signed = {(one.message.content, one.payload) for one in opened}
         self.chains = [list(one.chain) for one in opened]

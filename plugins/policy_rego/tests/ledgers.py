@@ -52,14 +52,15 @@ def receipt(
     root: bytes | None = None,
     payload: bytes | None = None,
     vdp: Any = None,
+    algorithm: str = "ES256",
 ) -> bytes:
     """A receipt for an envelope; what is given replaces what belongs there."""
     good, computed = proof(open_envelope(envelope).message.statement_hash())
-    header: dict[Any, Any] = {1: -7, 4: kid, 15: {1: issuer}, 395: 2} | (protected or {})
+    header: dict[Any, Any] = {1: cose.NUMBERS[algorithm], 4: kid, 15: {1: issuer}, 395: 2} | (protected or {})
     header = {label: value for label, value in header.items() if value is not None}
     unprotected = {396: vdp if vdp is not None else {-1: [good] if proofs is None else proofs}}
     signed = computed if root is None else root
-    return write(header, unprotected, payload, key or key_of("ledger"), "ES256", detached=signed)
+    return write(header, unprotected, payload, key or key_of("ledger"), algorithm, detached=signed)
 
 
 def attach(envelope: bytes, receipts: Any) -> bytes:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import made_envelopes as made
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
@@ -21,8 +22,6 @@ from uvmd_policy_rego.cli import policy as command
 from uvmd_policy_rego.envelopes.describe import describe
 from uvmd_policy_rego.envelopes.envelope import open_envelope
 from uvmd_policy_rego.envelopes.signing import write
-
-DATA = Path(__file__).parent / "data/cosesign1go"
 
 
 @pytest.fixture
@@ -163,35 +162,36 @@ def test_receipts_count_with_the_trust_lists_that_came_before(files: Path) -> No
     assert f"ledger  {LEDGER}, 1 keys" in shown
 
 
-def test_reference_info_is_verified_as_what_it_is() -> None:
-    info = DATA / "esrp_transparent_hash_envelop.cose"
-    seen = saw(
-        run(
-            "fragment",
-            "verify",
-            info,
-            "--kind",
-            "tcb-info",
-            "--json",
-            "--trust-list",
-            DATA / "aci-cc-ttl.ttl.cose",
-        )
-    )
-    assert (seen["feed"], seen["did"], len(seen["receipts"])) == ("ContainerPlat-AMD-UVM", "holds", 1)
+def test_reference_info_is_verified_as_what_it_is(tmp_path: Path) -> None:
+    info, lists, grafted = (tmp_path / name for name in ("info.cose", "lists.cose", "grafted.cose"))
+    info.write_bytes(made.hashed())
+    lists.write_bytes(made.lists())
+    grafted.write_bytes(made.grafted())
+    usual = ("--kind", "tcb-info", "--json", "--trust-list", lists)
+    seen = saw(run("fragment", "verify", info, *usual))
+    proven = [{"issuer": made.LEDGER, "ttl_subjects": [made.SUBJECT]}]
+    assert (seen["feed"], seen["did"], seen["receipts"]) == (made.IMAGE, "holds", proven)
+    assert saw(run("fragment", "verify", grafted, *usual))["receipts"] == []
     assert "unable to load fragment" in run("fragment", "verify", info, status=1).stderr
 
 
-def test_inspect_shows_real_envelopes() -> None:
-    shown = run("fragment", "inspect", DATA / "esrp_transparent_hash_envelop.cose").output
-    for part in ("valid, 6217 bytes", "PS384", "SHA-384", "CN=ContainerPlat", "RSA 3072", "receipt "):
+def test_inspect_shows_what_services_sign(tmp_path: Path) -> None:
+    info, lists = tmp_path / "info.cose", tmp_path / "lists.cose"
+    info.write_bytes(made.hashed())
+    lists.write_bytes(made.lists())
+    shown = run("fragment", "inspect", info).output
+    size = f"valid, {len(made.hashed())} bytes"
+    for part in (size, "PS384", "SHA-384", "CN=Service", "RSA 3072", "receipt "):
         assert part in shown
-    found = saw(run("fragment", "inspect", DATA / "aci-cc-ttl.ttl.cose", "--json"))
+    found = saw(run("fragment", "inspect", lists, "--json"))
     assert [one["ca"] for one in found["chain"]] == [False, True, True]
-    assert sum(map(len, found["payload"]["ledgers"].values())) == 11
+    assert {name: len(keys) for name, keys in found["payload"]["ledgers"].items()} == {
+        name: len(keys) for name, keys in made.LEDGERS.items()
+    }
 
 
 def test_inspect_is_readable_wherever_an_envelope_ends() -> None:
-    envelope = (DATA / "esrp.test.cose").read_bytes()
+    envelope = made.old()
     for end in (*range(0, 60), *range(60, len(envelope), 509)):
         found = describe(envelope[:end])
         assert found["valid"] is False

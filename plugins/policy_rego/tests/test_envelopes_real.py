@@ -1,13 +1,21 @@
-"""Envelopes that real signing services and a real ledger made (data/cosesign1go)."""
+"""Envelopes that real signing services and a real ledger made, and made ones of their shapes.
+
+The real ones are github.com/microsoft/cosesign1go's, and stay there: UVMD_COSESIGN1GO names
+the folder ``pkg/cosesign1`` of a checkout; without it they are looked for beside the repository.
+"""
 
 from __future__ import annotations
 
 import base64
+import functools
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import made_envelopes as made
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -18,17 +26,88 @@ from uvmd_policy_rego.envelopes.envelope import open_envelope
 from uvmd_policy_rego.envelopes.errors import EnvelopeError, ReceiptError
 from uvmd_policy_rego.envelopes.trust_lists import parse_trust_list
 
-DATA = Path(__file__).parent / "data/cosesign1go"
-OLD, HASHED, GRAFTED, TRUST_LIST = (
-    (DATA / name).read_bytes()
-    for name in (
-        "esrp.test.cose",
-        "esrp_transparent_hash_envelop.cose",
-        "esrp_with_grafted_receipt.cose",
-        "aci-cc-ttl.ttl.cose",
+VARIABLE = "UVMD_COSESIGN1GO"
+BESIDE = Path(__file__).parents[4] / "shared/data/cosesign1go"
+
+
+def find_real() -> Path | None:
+    """Return the folder of the real envelopes. One that is named must be there."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named)
+    return BESIDE if BESIDE.is_dir() else None
+
+
+REAL = find_real()
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Four envelopes, the keys in the last of them, and what is known of them."""
+
+    old: bytes
+    hashed: bytes
+    grafted: bytes
+    trust_list: bytes
+    published: Mapping[str, Any]
+    old_issuer: str
+    old_feed: str
+    old_length: int
+    usage: str
+    feed: str
+    svn: int
+    ledger: str
+    subject: str
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((self.old, self.hashed, self.grafted, self.trust_list))
+
+
+@functools.cache
+def real() -> Samples:
+    assert REAL is not None
+    return Samples(
+        (REAL / "esrp.test.cose").read_bytes(),
+        (REAL / "esrp_transparent_hash_envelop.cose").read_bytes(),
+        (REAL / "esrp_with_grafted_receipt.cose").read_bytes(),
+        (REAL / "aci-cc-ttl.ttl.cose").read_bytes(),
+        json.loads((REAL / "aci-cc-ttl.ttl.json").read_text()),
+        old_issuer="did:x509:0:sha256:T3wuOi7RTvgBsJ9df38hYzZTcuj-AECHzLeS-882ops::subject:CN:Gen%20P",
+        old_feed="KensHouseOfUVMImages",
+        old_length=30,
+        usage="1.3.6.1.4.1.311.76.59.1.2",
+        feed="ContainerPlat-AMD-UVM",
+        svn=104,
+        ledger="esrp-cts-db.confidential-ledger.azure.com",
+        subject="acidevacr.azurecr.io/internal/aci/aci-cc-ttl",
     )
-)
-LEDGER = "esrp-cts-db.confidential-ledger.azure.com"
+
+
+@functools.cache
+def made_ones() -> Samples:
+    return Samples(
+        *made.all_of_them(),
+        made.published(),
+        old_issuer="did:x509:0:sha256:",
+        old_feed=made.OLD_FEED,
+        old_length=len(made.OLD_TEXT),
+        usage=made.OUR_USAGE,
+        feed=made.IMAGE,
+        svn=made.SVN,
+        ledger=made.LEDGER,
+        subject=made.SUBJECT,
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _told(not_checked: Callable[[str], None]) -> None:
+    if REAL is None:
+        not_checked(f"with the envelopes of real signing services: {VARIABLE} is unset, {BESIDE} is missing")
+
+
+@pytest.fixture(params=[made_ones, *([real] if REAL else [])], ids=lambda one: one.__name__)
+def samples(request: pytest.FixtureRequest) -> Samples:
+    found: Samples = request.param()
+    return found
 
 
 def read(text: str) -> int:
@@ -63,63 +142,60 @@ class Noted:
         return self.keys
 
 
-def test_an_envelope_of_the_old_style_opens() -> None:
+def test_an_envelope_of_the_old_style_opens(samples: Samples) -> None:
     policy = Noted()
-    load.load(policy, OLD, "")
+    load.load(policy, samples.old, "")
     ((issuer, feed, code, svn, proven),) = policy.fragments
-    assert issuer.startswith(
-        "did:x509:0:sha256:T3wuOi7RTvgBsJ9df38hYzZTcuj-AECHzLeS-882ops::subject:CN:Gen%20P"
-    )
-    assert (feed, len(code), svn, proven) == ("KensHouseOfUVMImages", 30, None, [])
-    opened = open_envelope(OLD)
+    assert issuer.startswith(samples.old_issuer)
+    assert (feed, len(code), svn, proven) == (samples.old_feed, samples.old_length, None, [])
+    opened = open_envelope(samples.old)
     assert opened.algorithm == -35
     assert opened.content_type == "application/json"
 
 
-def test_an_es384_signature_by_a_p256_key_opens() -> None:
+def test_an_es384_signature_by_a_p256_key_opens(samples: Samples) -> None:
     # What the hash follows is the algorithm; libraries that take it from the curve refuse this one.
-    found = open_envelope(TRUST_LIST)
+    found = open_envelope(samples.trust_list)
     assert (found.algorithm, found.chain[0].public_key.curve.name) == (-35, "secp256r1")
     assert len(found.message.signature) == 64
 
 
-def test_a_hash_envelope_opens_and_its_receipt_proves_the_ledger() -> None:
+def test_a_hash_envelope_opens_and_its_receipt_proves_the_ledger(samples: Samples) -> None:
     policy = Noted()
-    load.load(policy, TRUST_LIST, load.TRUST_LIST)
-    load.load(policy, HASHED, "")
+    load.load(policy, samples.trust_list, load.TRUST_LIST)
+    load.load(policy, samples.hashed, "")
     ((issuer, feed, code, svn, proven),) = policy.fragments
-    assert issuer.endswith("::eku:1.3.6.1.4.1.311.76.59.1.2")
-    assert (feed, svn) == ("ContainerPlat-AMD-UVM", 104)
-    assert proven == [{"issuer": LEDGER, "ttl_subjects": ["acidevacr.azurecr.io/internal/aci/aci-cc-ttl"]}]
-    protected = open_envelope(HASHED).message.protected
-    assert (protected[headers.HASH_ALG], len(open_envelope(HASHED).payload)) == (-43, 48)
-    assert protected[headers.PREIMAGE_TYPE] == "application/octet-stream"
-    assert len(code) == 48
+    assert issuer.endswith(f"::eku:{samples.usage}")
+    assert (feed, svn) == (samples.feed, samples.svn)
+    assert proven == [{"issuer": samples.ledger, "ttl_subjects": [samples.subject]}]
+    found = open_envelope(samples.hashed)
+    assert (found.message.protected[headers.HASH_ALG], len(found.payload)) == (-43, 48)
+    assert found.message.protected[headers.PREIMAGE_TYPE] == "application/octet-stream"
+    assert code.encode("utf-8", "surrogateescape") == found.payload
 
 
-def test_a_receipt_counts_only_after_its_ledgers_keys_came() -> None:
+def test_a_receipt_counts_only_after_its_ledgers_keys_came(samples: Samples) -> None:
     policy = Noted()
-    load.load(policy, HASHED, "")
+    load.load(policy, samples.hashed, "")
     assert policy.fragments[0][-1] == []
 
 
-def test_a_grafted_receipt_proves_nothing_and_does_no_harm() -> None:
+def test_a_grafted_receipt_proves_nothing_and_does_no_harm(samples: Samples) -> None:
     policy = Noted()
-    load.load(policy, TRUST_LIST, load.TRUST_LIST)
-    load.load(policy, GRAFTED, "")
+    load.load(policy, samples.trust_list, load.TRUST_LIST)
+    load.load(policy, samples.grafted, "")
     assert policy.fragments[0][-1] == []
-    envelope = open_envelope(GRAFTED)
+    envelope = open_envelope(samples.grafted)
     (receipt,) = envelope.receipts
     keys = {kid: key for kid, (key, _) in policy.keys[receipt.issuer].items()}
     with pytest.raises(ReceiptError, match=r"leaf data-hash .* does not match"):
         receipts.validate(receipt, keys, envelope.message.statement_hash())
 
 
-def test_the_trust_list_holds_the_published_keys() -> None:
-    published = json.loads((DATA / "aci-cc-ttl.ttl.json").read_text())
-    found = parse_trust_list(open_envelope(TRUST_LIST).payload)
-    assert found.keys() == published.keys()
-    for ledger, entry in published.items():
+def test_the_trust_list_holds_the_published_keys(samples: Samples) -> None:
+    found = parse_trust_list(open_envelope(samples.trust_list).payload)
+    assert found.keys() == samples.published.keys()
+    for ledger, entry in samples.published.items():
         assert {one["kid"] for one in entry["keys"]} == found[ledger].keys()
         for one in entry["keys"]:
             key = load_der_public_key(base64.b64decode(found[ledger][one["kid"]]))
@@ -129,23 +205,23 @@ def test_the_trust_list_holds_the_published_keys() -> None:
             assert (numbers.x, numbers.y) == (read(one["x"]), read(one["y"]))
 
 
-@pytest.mark.parametrize("envelope", [OLD, HASHED, GRAFTED, TRUST_LIST], ids=len)
-def test_a_changed_byte_of_a_real_envelope_is_never_taken_for_the_original(envelope: bytes) -> None:
-    original = open_envelope(envelope)
-    for place in range(0, len(envelope), 211):
-        changed = envelope[:place] + bytes((envelope[place] ^ 0x10,)) + envelope[place + 1 :]
-        try:
-            found = open_envelope(changed)
-        except EnvelopeError:
-            continue
-        # Only the unprotected map is nobody's: everything that was signed is the same.
-        assert (found.message.content, found.payload) == (original.message.content, original.payload)
+def test_a_changed_byte_is_never_taken_for_the_original(samples: Samples) -> None:
+    for envelope in samples:
+        original = open_envelope(envelope)
+        for place in range(0, len(envelope), 211):
+            changed = envelope[:place] + bytes((envelope[place] ^ 0x10,)) + envelope[place + 1 :]
+            try:
+                found = open_envelope(changed)
+            except EnvelopeError:
+                continue
+            # Only the unprotected map is nobody's: everything that was signed is the same.
+            assert (found.message.content, found.payload) == (original.message.content, original.payload)
 
 
-def test_reference_info_is_checked_and_not_offered() -> None:
+def test_reference_info_is_checked_and_not_offered(samples: Samples) -> None:
     policy = Noted()
     for media_type in load.REFERENCE_INFO:
-        load.load(policy, HASHED, media_type)
+        load.load(policy, samples.hashed, media_type)
         with pytest.raises(PolicyDenied, match="InjectFragment failed COSE validation: "):
-            load.load(policy, HASHED[:-1], media_type)
+            load.load(policy, samples.hashed[:-1], media_type)
     assert policy.fragments == []

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import made_envelopes as made
 import policies
 import pytest
 from ledgers import LEDGER, attach, cose_key, receipt, trust_list
@@ -154,10 +155,10 @@ def test_a_required_receipt_needs_its_trust_list_and_outlives_a_restart(daemon: 
 def test_reference_info_is_taken_without_an_issuer_and_refused_when_broken(daemon: Daemon) -> None:
     bridge = daemon.connect()
     bridge.modify(NULL_ID, "SecurityPolicy", settings={"EncodedSecurityPolicy": encode(importing())})
-    # Real ones, too: their RSA and P-384 keys on the small stack of a daemon's thread.
-    real = [path.read_bytes() for path in sorted((Path(__file__).parent / "data/cosesign1go").glob("*.cose"))]
+    # All kinds of keys, RSA up to the root among them, on the small stack of a daemon's thread.
+    kinds = [signer(kind).sign(b"x") for kind in ("P-521", "Ed25519", "RSA4096")]
     info = signer().sign(b"measurements", feed="tcb")
-    for one in (*real, signer("P-521").sign(b"x"), signer("Ed25519").sign(b"x"), info):
+    for one in (*made.all_of_them(), *kinds, info):
         assert code(inject(bridge, one, TCB)) == "S_OK"
     broken = inject(bridge, info[:-1], TCB)
     assert broken["ErrorMessage"].startswith("error loading TCB reference info: "), broken
