@@ -61,6 +61,14 @@ def test_wheels_hold_no_tests_and_no_byte_code(made: Made) -> None:
             assert not [name for name in wheel.namelist() if "/tests/" in name or name.endswith(".pyc")]
 
 
+def test_every_wheel_brings_the_text_of_its_licence(made: Made) -> None:
+    text = (made.source / "LICENSE").read_bytes()
+    for path in made.folder.glob("*.whl"):
+        with zipfile.ZipFile(path) as wheel:
+            (name,) = (one for one in wheel.namelist() if one.endswith("/LICENSE"))
+            assert wheel.read(name) == text, path.name
+
+
 def test_the_sums_are_those_of_the_files(made: Made) -> None:
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=made.folder, check=True)
     listed = {line.split()[1] for line in (made.folder / "SHA256SUMS").read_text().splitlines()}

@@ -72,6 +72,14 @@ class Distribution:
         return self.folder / "src"
 
     @property
+    def licence(self) -> Path:
+        """The text of its licence: its own, or that of the repository, which no wheel would find."""
+        for folder in (self.folder, *self.folder.parents):
+            if (folder / "LICENSE").is_file():
+                return folder / "LICENSE"
+        raise BuildError(f"{self.folder} has no LICENSE, nor a folder above it")
+
+    @property
     def entry_points(self) -> str:
         """Its entry points as an installation has them, in entry_points.txt."""
         lines = []
@@ -173,6 +181,7 @@ def build_wheels(distributions: Iterable[Distribution], folder: Path, epoch: int
             copy = Path(room) / str(number)
             ignore = shutil.ignore_patterns(*(f"*{name}" for name in LEFT_OUT))
             shutil.copytree(distribution.folder, copy, ignore=ignore)
+            shutil.copyfile(distribution.licence, copy / "LICENSE")
             # A wheel keeps the modes that it finds; what git does not record, a checkout's umask decides.
             for path in (copy, *copy.rglob("*")):
                 path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
