@@ -280,3 +280,19 @@ def test_policyd_has_no_files_processes_sockets_or_signals() -> None:
         [sys.executable, "-I", "-S", "-c", FORBIDDEN, *folders], capture_output=True, check=False, timeout=60
     )
     assert (done.stdout, done.stderr.decode(), done.returncode) == (b"[]", "", 0)
+
+
+POLICYD = ", ".join(f"uvmd_policy_rego.policyd.{name}" for name in ("main", "confinement", "serving"))
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("uvmd_policy_rego.enforcer", ["regorus", "uvmd_policy_rego.engine", "uvmd_policy_rego.envelopes"]),
+        (POLICYD, ["pydantic", "pluggy", "hashlib", "logging", "uvmd.api", "uvmd.monitor"]),
+    ],
+)
+def test_neither_side_imports_what_the_other_needs(module: str, absent: list[str]) -> None:
+    code = f"import sys, {module}; print([one for one in {absent!r} if one in sys.modules])"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, check=True, timeout=60)
+    assert done.stdout == b"[]\n"

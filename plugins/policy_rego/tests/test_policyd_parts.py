@@ -346,6 +346,14 @@ def test_an_answer_whose_digest_is_another_closes_the_door() -> None:
         enforcer.decide("mount_device", {})
 
 
+@pytest.mark.parametrize("changes", [[["a", None, "k", "t"]], [1], 5, [["a", "map", None]]])
+def test_changes_that_make_no_sense_close_the_door(changes: Any) -> None:
+    yes = framed({**YES, "changes": changes, "digest": Kept().digest()})
+    enforcer = enforcers.enforcer(policy(), None, FakeServices(Playing(LOADED, yes)))
+    with pytest.raises(PolicyLost, match="makes no sense"):
+        enforcer.decide("mount_device", {})
+
+
 def test_fragments_and_mounts_that_policyd_does_not_answer_for_are_refused() -> None:
     enforcer = enforcers.enforcer(policy(), None, FakeServices(Playing(LOADED)))
     with pytest.raises(PolicyDenied, match="could not answer"):

@@ -138,8 +138,7 @@ class RegoEnforcer(Enforcer):
         }
         with self._lock:
             answer = self._load_answer(protocol.FRAGMENT, asked)
-            self._memory.modules = [tuple(module) for module in answer["modules"]]
-            self._memory.kept.apply(answer["changes"])
+            self._memory.modules = [(one[0], one[1], one[2], one[3]) for one in answer["modules"]]
             self._saved(answer)
 
     def load_validated_trust_list(
@@ -155,7 +154,6 @@ class RegoEnforcer(Enforcer):
             answer = self._load_answer(protocol.TRUST_LIST, asked)
             allowed = {name: keys[name] for name in answer["ledgers"] if name in keys}
             self._memory.ledgers.merge(subject, allowed)
-            self._memory.kept.apply(answer["changes"])
             self._saved(answer)
 
     def ledger_keys(self) -> Keys:
@@ -238,6 +236,7 @@ class RegoEnforcer(Enforcer):
         self._kept(lambda: self._memory.add(answer["changes"], stdio, digest=answer["digest"]))
 
     def _saved(self, answer: Mapping[str, Any]) -> None:
+        self._kept(lambda: self._memory.take({"changes": answer["changes"]}))
         self._kept(lambda: self._memory.add(digest=answer["digest"]))
         self._kept(self._memory.save)
 

@@ -55,6 +55,17 @@ class Memory:
             self._take(entry)
         self._length = len(entries)
 
+    def take(self, entry: Mapping[str, Any]) -> None:
+        """Go on by what has changed, without recording it.
+
+        Raises:
+            PolicyLost: that makes no sense.
+        """
+        try:
+            self._take(entry)
+        except (KeyError, ValueError, TypeError) as error:
+            raise PolicyLost(f"what the policy changed makes no sense: {type(error).__name__}") from None
+
     def _take(self, entry: Mapping[str, Any]) -> None:
         self.kept.apply(entry.get("changes", ()))
         self.stdio |= entry.get("stdio", {})
@@ -105,8 +116,7 @@ class Memory:
             entry["stdio"] = stdio
         if mounts:
             entry["mounts"] = mounts
-        if entry:
-            self._take(entry)
+        self.take(entry)
         if digest is not None and digest != self.digest:
             raise PolicyLost("the policy's metadata are not what was recorded of them")
         if not entry:
