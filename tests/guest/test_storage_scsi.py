@@ -12,15 +12,10 @@ import pytest
 
 from guest.harness.guest import Guest
 from guest.harness.leaks import holdings
+from guest.harness.settings import IMPATIENT
 from support import disks
 from support.host import MODIFY, ZERO_GUID, Refused, code
 
-SETTINGS = """
-[plugin.storage_scsi]
-verity = "always"
-device_timeout_s = 6.0
-mount_timeout_s = 20.0
-"""
 PATH = "/run/mounts/scsi/m0"
 LAYER = {"MountPath": PATH, "Lun": 1, "ReadOnly": True, "Options": ["ro"]}
 SCRATCH = {"MountPath": "/run/gcs/c/s", "Lun": 2, "EnsureFilesystem": True, "Filesystem": "ext4"}
@@ -30,8 +25,7 @@ ENCRYPTED = {**XFS, "Encrypted": True}
 
 @pytest.fixture(scope="module")
 def uvmd_settings() -> str:
-    """A daemon that wants a hash tree on every layer."""
-    return SETTINGS
+    return IMPATIENT
 
 
 @pytest.fixture(scope="module")

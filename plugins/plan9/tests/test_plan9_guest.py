@@ -10,6 +10,7 @@ import pytest
 
 from guest.harness.guest import Guest
 from guest.harness.leaks import assert_nothing_left, holdings
+from guest.harness.settings import IMPATIENT
 from support.host import NULL_ID, Refused
 
 SHARED = "/run/shared"
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.guest, pytest.mark.root]
 
 @pytest.fixture(scope="module")
 def uvmd_settings() -> str:
-    return "[plugin.plan9]\nmount_timeout_s = 3.0\nunmount_timeout_s = 3.0"
+    return IMPATIENT
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from uvmd.linux import devmapper, mounts  # noqa: E402
 from uvmd.linux.platform import find_platform  # noqa: E402
 
 ROOM = "/run/storm"
-DISK, PMEM = "MappedVirtualDisk", "VPMemDevice"
+DISK, PMEM, SHARE = "MappedVirtualDisk", "VPMemDevice", "MappedDirectory"
 
 
 def run(argv: list[str], *, deadline: float, fds: tuple[int, ...] = (), **_: Any) -> Finished:
@@ -48,6 +49,15 @@ def run(argv: list[str], *, deadline: float, fds: tuple[int, ...] = (), **_: Any
     return Finished(done.returncode, done.stdout)
 
 
+def dial(port: int, deadline: float) -> int:
+    """As the monitor does."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(max(0.1, deadline - time.monotonic()))
+        connection.connect(f"/run/testbed/host_{port}")
+        connection.settimeout(None)
+        return connection.detach()
+
+
 def state() -> dict[str, Any]:
     """What must be as before."""
     here = [mount for mount in mounts.mountinfo() if mount.target.startswith(f"{ROOM}/")]
@@ -63,6 +73,7 @@ def state() -> dict[str, Any]:
         },
         "nodes": sorted(os.listdir(devmapper.DIRECTORY)) if os.path.isdir(devmapper.DIRECTORY) else [],
         "files": sorted(files),
+        "descriptors": len(os.listdir("/proc/self/fd")),
     }
 
 
@@ -72,7 +83,10 @@ def masked(target: devmapper.Target) -> devmapper.Target:
 
 
 def handlers(faults: Faults) -> tuple[list[Any], dict[str, Handler]]:
-    """Types and handlers of both plugins, for the real platform."""
+    """Types and handlers of the plugins, for the real platform."""
+    from uvmd_plan9 import plugin as plan9
+    from uvmd_plan9.config import Plan9Config
+    from uvmd_plan9.directory import MappedDirectory
     from uvmd_storage_pmem import plugin as pmem
     from uvmd_storage_pmem.config import StoragePmemConfig
     from uvmd_storage_pmem.vpmem import VPMem
@@ -81,16 +95,18 @@ def handlers(faults: Faults) -> tuple[list[Any], dict[str, Handler]]:
     from uvmd_storage_scsi.virtual_disk import VirtualDisk
 
     def environment(config: Any) -> Any:
-        return fake_environment(config, platform=find_platform(), run=faults.run(run))
+        dialled = faults.dial(dial)
+        return fake_environment(config, platform=find_platform(), run=faults.run(run), dial=dialled)
 
     scsi_config = StorageScsiConfig(device_timeout_s=20.0, mount_timeout_s=10.0)
     pmem_config = StoragePmemConfig(device_timeout_s=20.0, mount_timeout_s=10.0)
     made: dict[str, Handler] = {
         DISK: faults.watch(VirtualDisk(environment(scsi_config))),
         PMEM: faults.watch(VPMem(environment(pmem_config))),
+        SHARE: faults.watch(MappedDirectory(environment(Plan9Config()))),
     }
-    types = [type_ for type_ in (*scsi.resource_types(), *pmem.resource_types()) if type_.name in made]
-    return types, made
+    declared = (type_ for plugin in (scsi, pmem, plan9) for type_ in plugin.resource_types())
+    return [type_ for type_ in declared if type_.name in made], made
 
 
 def bench(faults: Faults) -> Workbench:
@@ -131,7 +147,7 @@ def storm(
             prepare,
             lambda: vm.add(resource, settings),
             lambda: vm.remove(resource, settings),
-            lambda step: not only or any(word in step for word in only),
+            (lambda step: any(word in step for word in only)) if only else None,
         )
     return {"steps": steps, "marked": vm.gate.inconsistent or vm.gate.degraded, "left": vm.mounted()}
 
@@ -159,6 +175,13 @@ def kernel_answers(
     def raw(command: int, name: str, flags: int = 0, targets: Any = ()) -> None:
         with devmapper._Control() as control:
             control(command, name, flags, targets)
+
+    def names_at_the_end() -> list[str]:
+        # What was left to the kernel goes a moment after its last user.
+        deadline = time.monotonic() + 10
+        while (names := devmapper.names()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return names
 
     whole = [devmapper.linear(device, 0, 1 << 20)]
     node = f"{devmapper.DIRECTORY}/one"
@@ -196,7 +219,7 @@ def kernel_answers(
     note("unmount", mounts.unmount, folder)
     note("unmount again", mounts.unmount, folder)
     note("unmount nothing", mounts.unmount, f"{folder}/nothing")
-    note("names at the end", devmapper.names)
+    note("names at the end", names_at_the_end)
     os.rmdir(folder)
     return answers
 
