@@ -11,8 +11,10 @@ from click.testing import CliRunner
 from uvmd.api import Requirement
 from uvmd.cli import doctor
 from uvmd.cli.commands import uvmd
+from uvmd.daemon import time_sync
 from uvmd.daemon.options import load
 from uvmd.linux import abilities
+from uvmd.oci import runtime
 
 
 def findings(*flags: str) -> dict[str, doctor.Finding]:
@@ -35,6 +37,18 @@ def test_vsock_is_needed_only_by_a_transport_over_it(monkeypatch: pytest.MonkeyP
     assert findings("--transport", "vsock")["transport"].state == doctor.MISSING
     assert findings("--transport", "stdio")["transport"].state == doctor.MISSING
     assert findings("--transport", "stdio:unix:/x")["transport"].state == doctor.OK
+
+
+def test_a_clock_is_looked_for_where_the_time_is_to_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "clock" not in findings("--transport", "unix:/x")
+    monkeypatch.setattr(time_sync, "find_clock", lambda: "ptp3")
+    monkeypatch.setattr(runtime, "find_program", lambda name, path: f"/sbin/{name}")
+    seen = findings("--transport", "unix:/x", "--vm-time-sync", "auto")["clock"]
+    assert (seen.state, seen.found) == (doctor.OK, "ptp3, /sbin/chronyd")
+    monkeypatch.setattr(time_sync, "find_clock", lambda: None)
+    monkeypatch.setattr(runtime, "find_program", lambda name, path: None)
+    seen = findings("--transport", "unix:/x", "--vm-time-sync", "auto")["clock"]
+    assert (seen.state, seen.found) == (doctor.NOTE, "no PTP device of a hypervisor, no chronyd")
 
 
 def test_a_plugin_s_needs_are_looked_for_under_its_name() -> None:

@@ -39,6 +39,8 @@ def examine(config: Config) -> Iterator[Finding]:
     yield from _platform()
     yield _runtime(config)
     yield _transport(config)
+    if config.vm.time_sync != "off":
+        yield _clock()
     yield from _plugins(config)
 
 
@@ -106,6 +108,18 @@ def _transport(config: Config) -> Finding:
     if "vsock" in f"{transport.bridge} {transport.streams}" and not abilities.has_vsock():
         return Finding("transport", MISSING, "no vsock in this kernel", config.transport)
     return Finding("transport", OK, config.transport)
+
+
+def _clock() -> Finding:
+    from uvmd.daemon.time_sync import find_clock
+    from uvmd.oci.runtime import DEFAULT_PATH, find_program
+
+    clock, program = find_clock(), find_program("chronyd", DEFAULT_PATH)
+    if clock and program:
+        return Finding("clock", OK, f"{clock}, {program}")
+    missing = ["no PTP device of a hypervisor"] if not clock else []
+    missing += ["no chronyd"] if not program else []
+    return Finding("clock", NOTE, ", ".join(missing), "vm.time_sync: the time after a pause")
 
 
 def _plugins(config: Config) -> Iterator[Finding]:
