@@ -203,3 +203,60 @@ def test_a_span_is_parented_by_the_callers_context() -> None:
     assert (span.message_type, span.response_type) == (Message.DELETE, 0x20100D01)
     assert (span.trace_id, span.parent_id) == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
     assert span.error == "no such container"
+
+
+# Requests and answers that outlive a daemon
+
+
+def again(host: Peer, type_: int, body: bytes, *, attempt: int = 1, state: int = 4) -> list[dict[str, Any]]:
+    """Hand a request over that an earlier daemon had; return its answers."""
+    host.next_id += 1
+    frame = Frame(type_, host.next_id, body).encode()
+    host.bridge.bridge_again(host.generation, 500 + host.next_id, attempt, state, frame)
+    return host.answers(host.next_id)
+
+
+def test_a_connection_of_an_earlier_daemon_goes_on_as_it_was() -> None:
+    host = Peer(FakeHost())
+    host.generation = 3
+    host.bridge.bridge_up(3, 0x104)
+    assert host.bridge.wants_events
+    assert host.code(Message.START) == "S_OK"
+    assert host.code(Message.NEGOTIATE, MinimumVersion=4, MaximumVersion=4) == "E_NOTIMPL"
+
+
+def test_the_answer_to_negotiate_tells_the_monitor_what_was_agreed() -> None:
+    host = Peer(FakeHost()).connect()
+    assert host.facts == [(1001, 0, 4)]
+    host.ask(Message.START)
+    assert host.facts[-1] == (1002, 0, -1)
+
+
+def test_a_request_that_comes_again_waits_for_what_was_begun_and_settles(host: Peer) -> None:
+    answers = again(host, Message.GET_PROPERTIES, b'{"ContainerId":"c","Query":""}')
+    assert len(answers) == 1
+    number = 500 + host.next_id
+    assert host.fake.awaited == [number]
+    assert host.fake.settled == [(number, True)], "there is no such container"
+    assert host.facts[-1][0] == number
+
+
+def test_a_request_that_nobody_had_is_served_like_a_new_one(host: Peer) -> None:
+    assert again(host, Message.START, b"{}", attempt=0)[0]["Result"] == 0
+    assert host.fake.awaited == host.fake.settled == []
+
+
+def test_a_request_of_a_lost_connection_has_the_version_that_was_agreed_there(host: Peer) -> None:
+    frame = Frame(Message.START, 77, b"{}").encode()
+    host.bridge.bridge_again(host.generation - 1, 9, 1, 4, frame)
+    host.bridge.bridge_again(host.generation - 1, 10, 1, 0, frame)
+    assert [answer["Result"] for answer in host.answers(77)] == [0, -0x7FFFBFFF]
+
+
+def test_a_request_that_ends_every_daemon_is_answered_with_an_error(host: Peer) -> None:
+    (answer,) = again(host, Message.START, b"{}", attempt=server.MAX_ATTEMPTS)
+    assert name_of(answer["Result"]) == "E_FAIL"
+    host.create()
+    pid = host.fake.containers["c"].init.pid
+    wait = b'{"ContainerId":"c","ProcessId":%d,"TimeoutInMs":4294967295}' % pid
+    assert again(host, Message.WAIT, wait, attempt=100) == [], "a wait may be as old as its container"

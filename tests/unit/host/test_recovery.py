@@ -11,11 +11,12 @@ import pytest
 
 from unit.host.fakes import Bench, FakeSlot, Finished
 from unit.host.pod_parts import NotedMounts, sandbox_spec, with_network
-from uvmd.errors import ContainerNotFound, InvalidState
+from uvmd.errors import ContainerExists, ContainerNotFound, InvalidState, ProcessNotFound
 from uvmd.host import recovery
 from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
-from uvmd.host.operations import exec, external
+from uvmd.host.doing import Doing, working_for
+from uvmd.host.operations import delete, exec, external, interrupted
 from uvmd.host.requests import NULL_ID, ContainerExit, ExecuteRequest
 from uvmd.oci.role import read_role
 
@@ -251,3 +252,142 @@ def test_the_journal_is_owner_only_json_without_environments(bench: Bench) -> No
     entry = json.loads(path.read_text())
     assert entry["state"] == "running"
     assert "hunter2" not in path.read_text()
+
+
+# Requests that the monitor hands over again
+
+AGAIN = Doing(7, again=True)
+
+
+def interrupted_create(bench: Bench, request: int = 7) -> None:
+    with working_for(Doing(request)):
+        bench.create()
+    bench.ctx.journal.save(bench.ctx.registry.get("c1"), state=State.CREATING)
+
+
+def test_a_create_that_is_asked_for_again_is_undone_by_that_request(bench: Bench) -> None:
+    interrupted_create(bench)
+    reborn(bench, 7)
+    with pytest.raises(InvalidState):
+        bench.ctx.registry.get("c1")
+    with working_for(AGAIN):
+        bench.create()
+    assert bench.ctx.registry.get("c1").state is State.CREATED
+    assert bench.monitor.names().count("runtime create") == 2
+    assert [slot.number for slot in bench.monitor.slots.values()] == [2]
+    assert bench.start()
+
+
+def test_another_request_does_not_undo_it(bench: Bench) -> None:
+    interrupted_create(bench)
+    reborn(bench, 7, 8)
+    with working_for(Doing(8, again=True)), pytest.raises(ContainerExists):
+        bench.create()
+    assert bench.ctx.registry.find("c1") is not None
+
+
+def test_a_create_that_nobody_asks_for_again_is_undone_once_its_calls_have_ended(bench: Bench) -> None:
+    interrupted_create(bench)
+    reborn(bench)
+    assert bench.monitor.awaited == [7]
+    assert bench.ctx.registry.find("c1") is None
+
+
+def test_a_create_that_was_done_is_not_done_again(bench: Bench) -> None:
+    with working_for(Doing(7)):
+        bench.create()
+    reborn(bench, 7)
+    with working_for(AGAIN):
+        bench.create()
+    assert bench.monitor.names().count("runtime create") == 1
+
+
+def test_a_start_goes_on_where_it_was(bench: Bench) -> None:
+    bench.create()
+    bench.monitor.containers["c1"] = "running"
+    bench.monitor.slots[1].status, bench.monitor.slots[1].drained = 5, True
+    told = reborn(bench, 7)
+    assert [event.container_id for event in told] == ["c1"]
+    with working_for(Doing(7, again=True, done=frozenset({"1", "start"}))):
+        pid = bench.start()
+    assert outcome(bench.ctx, "c1", pid) == [5]
+
+
+def test_a_delete_goes_on_and_says_that_it_is_done(bench: Bench) -> None:
+    bench.running()
+    bench.monitor.end(1, 0)
+    container = bench.ctx.registry.get("c1")
+    container.deleted_by = 7
+    bench.ctx.journal.save(container, doing="deleting")
+    reborn(bench, 7)
+    again = Doing(7, again=True, notes={"deleting": b""})
+    with working_for(again):
+        delete.delete(bench.ctx, "c1")
+        assert bench.ctx.registry.find("c1") is None
+        delete.delete(bench.ctx, "c1")  # the answer was missing, nothing else
+    with working_for(AGAIN), pytest.raises(ContainerNotFound):
+        delete.delete(bench.ctx, "c1")
+
+
+def test_slots_of_a_request_are_left_to_it_and_go_with_it(bench: Bench) -> None:
+    bench.monitor.slots[8] = FakeSlot(8, pid=4242, request=7)
+    bench.monitor.earlier = {7: [8]}
+    reborn(bench, 7)
+    assert list(bench.monitor.slots) == [8]
+    interrupted.settle(bench.ctx, AGAIN, failed=False)
+    assert bench.monitor.slots == {}
+
+
+def test_a_request_that_fails_after_the_policy_had_allowed_it_marks_a_strict_vm(bench: Bench) -> None:
+    recalled = Doing(7, again=True, recalled=True)
+    interrupted.settle(bench.ctx, recalled, failed=False)
+    interrupted.settle(bench.ctx, recalled, failed=True)
+    assert bench.gate.degraded is None
+    bench.gate.strict = True
+    interrupted.settle(bench.ctx, AGAIN, failed=True)
+    assert bench.gate.inconsistent is None
+    interrupted.settle(bench.ctx, recalled, failed=True)
+    assert bench.gate.inconsistent is not None
+
+
+def test_how_it_was_ended_is_known_from_the_signal_that_was_sent(bench: Bench) -> None:
+    bench.running()
+    bench.monitor.slots[1].signalled = 15
+    bench.monitor.slots[1].status, bench.monitor.slots[1].drained = -15, True
+    (event,) = reborn(bench)
+    assert event.exit_type == "GracefulExit"
+
+
+def test_codes_are_kept_for_all_who_wait_until_they_must_have_come(bench: Bench) -> None:
+    bench.running()
+    other = exec.execute(bench.ctx, "c1", ExecuteRequest(oci_process={"args": ["a"], "cwd": "/"}))
+    bench.monitor.slots[2].status, bench.monitor.slots[2].drained = 4, True
+    bench.monitor.slots[2].told = True
+    reborn(bench)
+    assert [outcome(bench.ctx, "c1", other), outcome(bench.ctx, "c1", other)] == [[4], [4]]
+    assert 2 in bench.monitor.slots
+    bench.clock.now += 60
+    bench.ctx.timers.run_due()
+    assert 2 not in bench.monitor.slots
+    (error,) = outcome(bench.ctx, "c1", other)
+    assert isinstance(error, ProcessNotFound)
+
+
+def test_a_slot_of_the_same_number_is_another_ones(bench: Bench) -> None:
+    pid = bench.running()
+    bench.monitor.slots[1] = FakeSlot(1, pid=pid + 1)
+    reborn(bench)
+    assert outcome(bench.ctx, "c1", pid) == [0xFFFFFFFF]
+    assert bench.monitor.slots == {}, "and nobody knows that one"
+
+
+def test_a_journal_of_the_release_before_is_taken_up(bench: Bench) -> None:
+    pid = bench.running()
+    path = bench.run_dir / "journal" / "c1.json"
+    entry = json.loads(path.read_text())
+    for name in ("created_by", "deleted_by"):
+        del entry[name]
+    path.write_text(json.dumps(entry))
+    reborn(bench)
+    assert bench.ctx.registry.get("c1").state is State.RUNNING
+    assert outcome(bench.ctx, "c1", pid) == []

@@ -154,9 +154,9 @@ def _slot_of(process: Process, slots: dict[int, SlotState]) -> SlotState | None:
 
 def _adopt(ctx: Context, process: Process, slots: dict[int, SlotState], claimed: set[int]) -> None:
     """Give a process what the monitor knows of its end."""
-    ctx.registry.expect(process)
     found = _slot_of(process, slots)
     if found is not None:
+        ctx.registry.expect(process)
         claimed.add(process.slot)
         process.status, process.drained = found.status, found.drained
         return
