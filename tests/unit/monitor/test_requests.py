@@ -378,3 +378,15 @@ def test_a_signal_that_was_sent_for_the_host_is_remembered(desk: Desk) -> None:
     desk.table.slots[4].status = -15
     assert once(desk, wire.KILL, 4, 15, request=request.number)[0] == wire.REPLY, "that was done"
     assert desk.code(wire.KILL, 4, 15) == errno.ESRCH
+
+
+def test_a_signal_that_found_nobody_is_sent_when_somebody_is_there(desk: Desk) -> None:
+    request = desk.kept.add(1, b"frame")
+    desk.ask(wire.OPEN_SLOT, 4, 0, b"", b"")
+    kind, answer = once(desk, wire.KILL, 4, 9, request=request.number)
+    assert (kind, answer[0]) == (wire.ERROR, errno.ESRCH)
+    child = os.posix_spawn("/bin/sleep", ["sleep", "5"], {})
+    desk.table.slots[4].pid = child
+    assert once(desk, wire.KILL, 4, 9, request=request.number)[0] == wire.REPLY
+    os.waitpid(child, 0)
+    desk.table.slots[4].status = -9

@@ -108,7 +108,8 @@ def _let_go(ctx: Context, processes: list[Process], told: set[int]) -> None:
 def _unwind(ctx: Context, container: Container) -> None:
     """Undo a create that nobody asks for again, once nothing of it is under way."""
     try:
-        ctx.slots.await_request(container.created_by)
+        if container.created_by:  # else an earlier release began it
+            ctx.slots.await_request(container.created_by)
     except OSError as error:
         log.error("what a create had begun does not end, ignoring", extra={"errno": error.errno})
     interrupted.unwind(ctx, container)

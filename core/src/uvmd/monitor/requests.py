@@ -88,6 +88,9 @@ class Requests:
         try:
             self._operations[op](answer, fds, *fields)
         except OSError as error:
+            if op == wire.KILL and isinstance(answer, Once):
+                # Nothing was done: by the time of the next signal the process may be there.
+                self._forget_once(fields[-1], answer)
             answer.fail(error)
         except (ValueError, OverflowError) as error:
             answer.fail(OSError(errno.EINVAL, str(error)))
@@ -104,6 +107,11 @@ class Requests:
             return None
         made = request.once[name] = Once(answer)
         return made
+
+    def _forget_once(self, number: int, once: Once) -> None:
+        request = self._kept.get(number)
+        if request is not None and request.once is not None:
+            request.once = {name: one for name, one in request.once.items() if one is not once}
 
     def _tell_end(self, channel: Channel, number: int) -> None:
         """An end that came before this daemon, or before it knew the process, is news to it."""
