@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from uvmd.linux.cgroups import ROOT, Cgroups, read_file
-from uvmd.linux.stat_files import number, read_number, read_pairs
+from uvmd.linux.stat_files import read_number, read_pairs
 
-T = TypeVar("T")
 #: What a limit reads that is none: 2^63 rounded down to a page, or ``max``.
 _NO_LIMIT = 1 << 60
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENOTDIR)
@@ -41,13 +40,13 @@ def read_usage(cgroups: Cgroups, path: str) -> Usage:
 
 
 def _of_v2(group: str) -> Usage:
-    moved = _or_nothing(lambda: _device_lines(f"{group}/io.stat"), {})
+    moved = _pairs(_device_lines, f"{group}/io.stat")
     return Usage(
-        _or_nothing(lambda: read_pairs(f"{group}/cpu.stat"), {}).get("usage_usec", 0) * 1000,
+        _pairs(read_pairs, f"{group}/cpu.stat").get("usage_usec", 0) * 1000,
         _number(f"{group}/memory.current"),
         _limit(f"{group}/memory.max"),
         _number(f"{group}/pids.current"),
-        _or_nothing(lambda: read_pairs(f"{group}/memory.events"), {}).get("oom_kill", 0),
+        _pairs(read_pairs, f"{group}/memory.events").get("oom_kill", 0),
         moved.get("rbytes", 0),
         moved.get("wbytes", 0),
     )
@@ -57,13 +56,13 @@ def _of_v1(cgroups: Cgroups, path: str) -> Usage:
     def file(controller: str, name: str) -> str:
         return f"{cgroups.hierarchies.get(controller, '/nowhere')}{path}/{name}"
 
-    moved = _or_nothing(lambda: _v1_moved(file("blkio", "blkio.throttle.io_service_bytes")), {})
+    moved = _pairs(_v1_moved, file("blkio", "blkio.throttle.io_service_bytes"))
     return Usage(
         _number(file("cpuacct", "cpuacct.usage")),
         _number(file("memory", "memory.usage_in_bytes")),
         _limit(file("memory", "memory.limit_in_bytes")),
         _number(file("pids", "pids.current")),
-        _or_nothing(lambda: read_pairs(file("memory", "memory.oom_control")), {}).get("oom_kill", 0),
+        _pairs(read_pairs, file("memory", "memory.oom_control")).get("oom_kill", 0),
         moved.get("Read", 0),
         moved.get("Write", 0),
     )
@@ -91,18 +90,23 @@ def _v1_moved(path: str) -> dict[str, int]:
 
 
 def _number(path: str) -> int:
-    return _or_nothing(lambda: read_number(path), 0)
+    try:
+        return read_number(path)
+    except OSError as error:
+        if error.errno in _GONE:
+            return 0
+        raise
 
 
 def _limit(path: str) -> int:
-    limit = _or_nothing(lambda: number(read_file(path)), 0)
+    limit = _number(path)
     return 0 if limit >= _NO_LIMIT else limit
 
 
-def _or_nothing(read: Callable[[], T], nothing: T) -> T:
+def _pairs(read: Callable[[str], dict[str, int]], path: str) -> dict[str, int]:
     try:
-        return read()
+        return read(path)
     except OSError as error:
         if error.errno in _GONE:
-            return nothing
+            return {}
         raise
