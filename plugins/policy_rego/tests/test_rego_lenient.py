@@ -72,6 +72,35 @@ def test_what_a_builtin_can_take_is_what_it_was(condition: str) -> None:
     session.close()
 
 
+WRITTEN = [
+    'a if startswith(input.x[_], "a")',
+    "a if { count(input.x, n); n == 2 }",
+    'a if { split("a,b", ",", [p, q]); p == "a" }',
+    'a if { [p, q] := split("a,b", ","); p == "a" }',
+    'a if { [p, q] = split("a,b", ","); q == "b" }',
+    'a if split("a,b", ",")[1] == "b"',
+    "a if count(input.x) == 3 with input.x as [1, 2, 3]",
+    'a if not startswith(input.x[0], "a")',
+    'a if { every v in input.x { startswith(v, "") } }',
+    'a if { l := [lower(v) | v := input.x[_]]; l == ["b", "a"] }',
+    'a if { some v in split("x,a", ","); v == "a" }',
+    "f(x) := y if { y := sum([z | z := x[_]]) }\na if f([1, 2]) == 3",
+    "b := count(input.x)\na if b == 2",
+    'a := true if count(input.none) == 3\nelse := startswith("ab", "a")',
+    "a if {\ncount(input.x) == 2\n}",
+]
+
+
+@pytest.mark.parametrize("rules", WRITTEN)
+def test_calls_stand_wherever_they_may_stand(rules: str) -> None:
+    default = "" if rules.startswith("a :=") else "default a := false\n"
+    text = f'package policy\napi_version := "0.12.0"\n{default}{rules}\nget_properties := {{"allowed": a}}\n'
+    session = Session(text)
+    answer = session.enforce("get_properties", {"x": ["b", "a"]})
+    assert answer.allowed, answer.decision
+    session.close()
+
+
 def test_texts_comments_and_own_functions_are_left_alone() -> None:
     text = 'package x\n# count(1)\na := "count(1)"\nb := `lower(1)`\nc := data.z.count(1)\nd := my_count(2)\n'
     assert directed(text) == text
