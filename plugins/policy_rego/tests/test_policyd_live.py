@@ -74,6 +74,17 @@ def test_a_fresh_policy_lives_through_a_daemons_end_too(machine: Vm) -> None:
     assert machine.pid == pid
 
 
+def test_a_policyd_of_another_version_makes_way(machine: Vm, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = machine.enforcer(policy())
+    assert before.decide("mount_device", policies.device("base", 0)).allowed
+    pid = machine.pid
+    machine.restart_daemon()
+    monkeypatch.setattr("uvmd_policy_rego.protocol.VERSION", 2)
+    after = machine.enforcer(policy())
+    assert machine.pid != pid
+    assert not after.decide("mount_device", policies.device("base", 0)).allowed, "it is mounted"
+
+
 def test_a_policyd_that_knows_more_than_was_answered_makes_way(machine: Vm) -> None:
     before = machine.enforcer(policy())
     assert before.decide("mount_device", policies.device("base", 0)).allowed

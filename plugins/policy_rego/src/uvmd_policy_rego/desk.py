@@ -69,6 +69,7 @@ class Desk:
     def _hello(self) -> dict[str, Any]:
         documents = None if self._session is None else self._session.documents
         return {
+            "v": protocol.VERSION,
             "policy": self._policy,
             "digest": self._kept.digest(),
             "modules": 0 if documents is None else len(documents.kept),

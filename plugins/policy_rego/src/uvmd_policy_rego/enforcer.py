@@ -286,7 +286,7 @@ class RegoEnforcer(Enforcer):
             found = self._channel.ask(protocol.HELLO, b"", self._config.decision_timeout_s)
         except Unanswered:
             return False
-        if found["policy"] != self._digest:
+        if found.get("v") != protocol.VERSION or found["policy"] != self._digest:
             return False
         if not memory.recorded and found["fresh"] is not None:
             memory.begin(found["fresh"])

@@ -10,6 +10,10 @@ import socket
 import struct
 import time
 
+#: Raised when policyd would answer otherwise than before, by its rules too: a policyd that an
+#: older daemon has started then makes way for one of this version.
+VERSION = 1
+
 HELLO = 1
 LOAD = 2
 DECIDE = 3
