@@ -197,9 +197,7 @@ def test_a_file_in_the_way_fails_the_step_that_meets_it(place: Place, file: str,
     assert path.read_text() == "kept"
 
 
-def test_a_full_scratch_is_said_and_shown_in_the_log(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_full_scratch_is_said_and_shown_in_the_log(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     mounts.mount("tmpfs", str(place.base / "disk"), "tmpfs", 0, "nr_inodes=3")
     before = place.everything()
     with caplog.at_level(logging.WARNING), pytest.raises(Failed, match=r"upper directory .*no space left"):
@@ -262,9 +260,7 @@ def test_many_containers_share_layers_and_come_and_go_at_once(place: Place) -> N
         scratch = str(place.base / "disk" / "scratch" / name)
         try:
             for _ in range(3):
-                bench.add(
-                    TYPE, {**place.settings(), "ContainerRootPath": root, "ScratchPath": scratch}
-                )
+                bench.add(TYPE, {**place.settings(), "ContainerRootPath": root, "ScratchPath": scratch})
                 bench.remove(TYPE, {"ContainerRootPath": root})
         except BaseException as error:
             errors.append(error)

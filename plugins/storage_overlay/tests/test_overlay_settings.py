@@ -117,9 +117,7 @@ def test_what_no_overlay_can_be_made_of_is_refused(changes: dict[str, Any], text
         ),
     ],
 )
-def test_a_strict_vm_refuses_other_places_in_the_references_words(
-    changes: dict[str, Any], text: str
-) -> None:
+def test_a_strict_vm_refuses_other_places_in_the_references_words(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(Refused) as refusal:
         require_strict_places(settings(**changes))
     assert str(refusal.value) == text
