@@ -13,7 +13,7 @@ import pytest
 
 from support import specs
 from support.containers import created, new_id, run, shell
-from support.daemon import is_running, wait_until
+from support.daemon import is_running, running, wait_until
 from support.holding import HoldingDaemon, holding
 from support.host import (
     CREATE,
@@ -27,6 +27,7 @@ from support.host import (
     NULL_ID,
     SIGNAL,
     START,
+    WAIT,
     ZERO_GUID,
     Connection,
     code,
@@ -359,3 +360,67 @@ def test_in_sequential_mode_requests_keep_their_order(runtime: str) -> None:
         assert code(bridge.answer(creating)) == "S_OK"
         finish(bridge, container_id, bridge.answer(starting)["ProcessId"], 2)
         bridge.close()
+
+
+def test_a_wait_outlives_daemon_and_connection_together(vm: HoldingDaemon) -> None:
+    bridge = vm.connect()
+    with created(bridge, *shell("read x; exit 21")) as container:
+        init = container.init(stdin=True)
+        assert init.stdin.connection is not None
+        waiting = bridge.send_wait(container.id, init.pid)
+        bridge.properties(container.id)
+        vm.kill_daemon()
+        bridge.close()
+        init.stdin.write(b"\n")
+        fresh = vm.connect(negotiate=False)
+        fresh.continue_ids(waiting + 100)
+        fresh.expect(waiting, WAIT)
+        fresh.negotiate()
+        assert fresh.answer(waiting)["ExitCode"] == 21
+        fresh.wait_for_notification(container.id)
+        vm.kill_daemon()
+        fresh.delete(container.id)
+        assert len(fresh.notifications) == 1
+        fresh.close()
+
+
+def test_an_exit_that_no_host_was_there_to_hear_of_is_told_by_a_later_daemon(vm: HoldingDaemon) -> None:
+    bridge = vm.connect()
+    with created(bridge, *shell("read x; exit 22")) as container:
+        init = container.init(stdin=True)
+        assert init.stdin.connection is not None
+        vm.host.refuse()
+        bridge.close()
+        init.stdin.write(b"\n")
+        wait_until(lambda: not is_running(init.pid))
+        for _ in range(2):  # the first of them has it in its queue, and dies with that
+            time.sleep(0.5)
+            vm.kill_daemon()
+        vm.host.listen()
+        fresh = vm.connect()
+        fresh.wait_for_notification(container.id)
+        assert fresh.wait(container.id, init.pid) == 22
+        fresh.delete(container.id)
+        assert len(fresh.notifications) == 1
+        fresh.close()
+
+
+def test_a_bridge_over_pipes_outlives_the_daemon_as_well() -> None:
+    with running(stdio=True) as daemon:
+        bridge = daemon.connect()
+        with created(bridge, *shell("exit 23")) as container:
+            daemon.kill_daemon()
+            assert container.init().wait() == 23
+            bridge.wait_for_notification(container.id)
+            bridge.delete(container.id)
+        bridge.close()
+        assert daemon.wait() == 0
+
+
+def test_a_terminal_outlives_the_daemon(vm: HoldingDaemon, bridge: Connection) -> None:
+    with created(bridge, *shell("read x; echo got $x; exit 24"), terminal=True) as container:
+        init = container.init(stdin=True, stdout=True)
+        vm.kill_daemon()
+        init.stdin.write(b"word\n")
+        assert bridge.wait(container.id, init.pid) == 24
+        assert b"got word" in init.stdout.read_all()

@@ -186,3 +186,39 @@ def test_a_target_that_is_none_is_refused(parts: Parts, tmp_path: Path, target: 
     with pytest.raises(ValueError, match="address"):
         made.bridge.open(target)
     made.close()
+
+
+def test_requests_without_an_answer_stop_the_reading_when_they_are_too_much(
+    parts: Parts, tmp_path: Path
+) -> None:
+    made = Set(parts, tmp_path)
+    host = made.connect()
+    held = [made.kept.add(1, bytes(16 << 20)) for _ in range(5)]
+    host.send(frame(b"waits"))
+    passed: list[int] = []
+    parts.loop.call_later(0.02, lambda: passed.append(1))
+    parts.run_until(lambda: passed)
+    assert made.events("frame") == []
+    for request in held:
+        made.bridge.send(1, frame(b"answer"), request.number)
+    parts.run_until(lambda: made.events("frame"))
+    assert [one.frame for one in made.kept] == [frame(b"waits")]
+    host.close()
+    made.close()
+
+
+def test_what_nobody_is_writing_is_known_by_request_and_slot(parts: Parts, tmp_path: Path) -> None:
+    made = Set(parts, tmp_path)
+    first, second = made.kept.add(1, b"q"), made.kept.add(1, b"r")
+    made.bridge.send(0, frame(b"code"), first.number, 4)
+    made.bridge.send(0, frame(b"exit"), slot=5)
+    assert made.bridge.unsent() == [(first.number, 4, frame(b"code")), (0, 5, frame(b"exit"))]
+    assert made.events("unsent") == []
+    host = made.connect()
+    made.bridge.send(1, frame(b"code"), first.number, 4, 4)
+    made.bridge.send(1, frame(b"exit"), slot=5)
+    assert made.bridge.unsent() == []
+    assert [one.number for one in made.kept] == [second.number]
+    assert made.bridge.state(1) == 4
+    host.close()
+    made.close()

@@ -99,7 +99,7 @@ class Bridge:
         type_, _, id_ = HEADER.unpack_from(frame)
         body = frame[HEADER_BYTES:]
         call = Call(type_, id_, connection, body, self._call_answered, request, attempt)
-        log.info("a request is taken up", extra={"request": request, "attempt": attempt})
+        log.debug("a request is taken up", extra={"number": request, "attempt": attempt})
         if attempt >= MAX_ATTEMPTS and type_ != Message.WAIT:
             self._answer(call, Failed(f"uvmd was ended {attempt} times while it served this request"))
         else:

@@ -88,7 +88,14 @@ def _serve(config: Config, link: Link, bridge_target: str, stream_target: str) -
     signal.signal(signal.SIGTERM, lambda number, frame: daemon.ask_to_stop("SIGTERM"))
     # From a terminal it reaches the monitor as well, which tells us in its own way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    log.info("serving", extra={"transport": config.transport, "daemon_starts": state.daemon_starts})
+    log.info(
+        "serving",
+        extra={
+            "transport": config.transport,
+            "daemon_starts": state.daemon_starts,
+            "requests": len(state.requests),
+        },
+    )
     notify("READY=1")
     timers = daemon.host.timers
     timers.call_later(WARM_UP_AFTER_S, daemon.warm_up)
