@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import warnings
 from typing import Any
 
 import pytest
@@ -363,3 +364,14 @@ def test_a_leaf_without_a_name_is_still_shown() -> None:
     assert (nameless.common_name, nameless.shown) == ("", "''")
     assert chains.find_paths([nameless, nameless]) == [(nameless,)]
     assert datetime.datetime.now(datetime.UTC) > LONG_AGO
+
+
+def test_an_odd_serial_number_is_refused_in_words_and_not_on_stderr() -> None:
+    encoded = bytearray(leaf().der)
+    # The serial number is the first integer of the certificate proper, after its version.
+    at = encoded.index(b"\xa0\x03\x02\x01\x02\x02") + 7
+    encoded[at] |= 0x80
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ChainError, match="negative serial number"):
+            Certificate(bytes(encoded))

@@ -6,6 +6,7 @@ import base64
 import binascii
 import functools
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -51,7 +52,11 @@ class Certificate:
     def __init__(self, encoded: bytes) -> None:
         self.der = encoded
         try:
-            self.parsed = x509.load_der_x509_certificate(encoded)
+            with warnings.catch_warnings():
+                # Of what is odd and read all the same; what we refuse is said below, not on stderr.
+                warnings.simplefilter("ignore")
+                self.parsed = x509.load_der_x509_certificate(encoded)
+                serial = self.parsed.serial_number
             self.extensions = {one.oid: one for one in self.parsed.extensions}
             self.version = self.parsed.version
             self.not_before = self.parsed.not_valid_before_utc
@@ -63,7 +68,7 @@ class Certificate:
             raise ChainError(f"x509: {error}") from None
         except x509.UnsupportedGeneralNameType as error:
             raise ChainError(f"x509: a name of an unsupported type: {error}") from None
-        if self.parsed.serial_number < 0:
+        if serial < 0:
             raise ChainError("x509: negative serial number")
         names = der.names_of(self.parsed.tbs_certificate_bytes)
         self.issuer, self.subject, self.key_bytes = names
