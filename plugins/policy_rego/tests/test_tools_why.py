@@ -298,6 +298,8 @@ def test_the_decision_is_found_in_whatever_a_host_made_of_it() -> None:
         f"policyDecision< {body[:60]}\n{body[60:]} >policyDecision",
         f"policyDecision< {body[:60]}\\n{body[60:]} >policyDecision",
         base64.b64decode(body).decode(),
+        json.dumps(f'level=error msg="{text}"').replace("<", "\\u003c").replace(">", "\\u003e"),
+        text.replace("<", "&lt;").replace(">", "&gt;"),
         f"before {inner} and after",
     ):
         assert parse_denial(shape).errors == ("invalid command",)

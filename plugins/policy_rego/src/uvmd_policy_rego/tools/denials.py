@@ -12,8 +12,10 @@ from typing import Any
 from uvmd_policy_rego.tools.errors import PolicyToolError
 
 # A host looks for the longest text between marks; one that was escaped or wrapped is read as well.
-_MARKED = re.compile(r"policyDecision<\s*([A-Za-z0-9+/=\s\\]*?)\s*>policyDecision")
-_CUT = re.compile(r"policyDecision<\s*([A-Za-z0-9+/=]+)")
+# Go's JSON, in which hosts log, writes the marks' own signs as escapes; pages write entities.
+_LT, _GT = r"(?:<|\\+u003[cC]|&lt;)", r"(?:>|\\+u003[eE]|&gt;)"
+_MARKED = re.compile(rf"policyDecision{_LT}\s*([A-Za-z0-9+/=\s\\]*?)\s*{_GT}policyDecision")
+_CUT = re.compile(rf"policyDecision{_LT}\s*([A-Za-z0-9+/=]+)")
 #: What a text without any decision is answered with.
 NO_DOCUMENT = (
     "there is no policy decision in this text: no base64 between policyDecision< and >policyDecision"
