@@ -11,6 +11,8 @@ from support.machine import ROOT
 
 UNITS = ROOT / "packaging" / "systemd"
 PLACE = "/etc/systemd/system"
+#: The guest boots nothing of Debian's usual units, which a service waits for by default.
+BARE = "[Unit]\nDefaultDependencies=no\n"
 
 
 def _write(path: str, text: str) -> None:
@@ -21,16 +23,13 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def status(guest: Guest, pid: int, field: str) -> str:
-    return guest.sh(f"sed -n 's/^{field}:\\s*//p' /proc/{pid}/status").strip()
-
-
 @pytest.fixture(params=["as it is", "tighter"])
 def installed(request: pytest.FixtureRequest, fresh_guest: Guest) -> Guest:
     """A guest whose uvmd runs under the unit of the package."""
     guest = fresh_guest
     guest.daemon.stop()
     guest.call(_write, f"{PLACE}/uvmd.service", (UNITS / "uvmd.service").read_text())
+    guest.call(_write, f"{PLACE}/uvmd.service.d/bare.conf", BARE)
     if request.param == "tighter":
         guest.call(_write, f"{PLACE}/uvmd.service.d/tighter.conf", (UNITS / "tighter.conf").read_text())
     guest.sh("systemctl daemon-reload")
