@@ -19,6 +19,8 @@ LINKED = re.compile(r"\[([^\[\]]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?
 TABS: Mapping[str, tuple[str, ...]] = {
     "Operators": (
         "operators.md",
+        "settings.md",
+        "hardening.md",
         "guest-image.md",
         "vm.md",
         "hardening.md",
