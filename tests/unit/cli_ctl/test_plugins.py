@@ -142,6 +142,7 @@ def test_a_name_with_a_space_hangs_below_another_plugins_group(
     with_names(monkeypatch, {"shelf read": f"{HERE}:read", "shelf": f"{HERE}:shelf"})
     assert invoke("shelf", "read").output == "read\n"
     assert invoke("shelf", "look").output == "looked\n"
+    assert invoke("shelf", "read").stderr == "", "a verb that hangs there already is no clash"
     listed = invoke("shelf", "--help").output.splitlines()[-2:]
     assert [line.split()[0] for line in listed] == ["look", "read"]
     assert "shelf read" not in invoke("--help").output

@@ -80,6 +80,8 @@ def _hang(group: click.Command, verb: str, command: click.Command) -> None:
     """
     if not isinstance(group, click.Group):
         raise ConfigError(f"{group.name} is no group")
+    if group.commands.get(verb) is command:
+        return  # by an earlier look in this process
     if not verb or " " in verb or verb in group.list_commands(click.Context(group)):
         raise ConfigError(f"{group.name} takes no verb {verb!r:.64}")
     # A group that needs a client has one by then, and its verbs inherit it.
