@@ -44,6 +44,7 @@ def test_the_hooks_are_those_of_the_design() -> None:
     assert set(HOOKS) == {
         "config_model",
         "resource_types",
+        "requirements",
         "enforcers",
         "container_shapers",
         "container_network",
@@ -53,7 +54,7 @@ def test_the_hooks_are_those_of_the_design() -> None:
         "container_event",
         "span_ended",
     }
-    assert set(HOOKS) == {"config_model", "resource_types", *NAMED, *EVENTS}
+    assert set(HOOKS) == {"config_model", "resource_types", "requirements", *NAMED, *EVENTS}
 
 
 def test_the_group_carries_the_contract_s_major_version() -> None:
