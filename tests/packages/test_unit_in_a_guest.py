@@ -11,8 +11,8 @@ from support.machine import ROOT
 
 UNITS = ROOT / "packaging" / "systemd"
 PLACE = "/etc/systemd/system"
-#: The guest boots nothing of Debian's usual units, which a service waits for by default.
-BARE = "[Unit]\nDefaultDependencies=no\n"
+#: Of Debian's usual units, which no guest of ours boots and every service waits for by default.
+BASIC_S = 240
 
 
 def _write(path: str, text: str) -> None:
@@ -29,10 +29,10 @@ def installed(request: pytest.FixtureRequest, fresh_guest: Guest) -> Guest:
     guest = fresh_guest
     guest.daemon.stop()
     guest.call(_write, f"{PLACE}/uvmd.service", (UNITS / "uvmd.service").read_text())
-    guest.call(_write, f"{PLACE}/uvmd.service.d/bare.conf", BARE)
     if request.param == "tighter":
         guest.call(_write, f"{PLACE}/uvmd.service.d/tighter.conf", (UNITS / "tighter.conf").read_text())
     guest.sh("systemctl daemon-reload")
+    guest.sh("systemctl start basic.target", timeout_s=BASIC_S)
     guest.daemon.start()
     return guest
 
