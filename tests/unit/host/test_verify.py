@@ -59,6 +59,12 @@ def test_whatever_is_different_is_named(kernel: list[proc.Mount], tmp_path: Path
     ]
 
 
+def test_an_encrypted_disk_is_on_a_mapped_device(kernel: list[proc.Mount], tmp_path: Path) -> None:
+    kernel.append(mount(str(tmp_path)))
+    claims = [Claim(str(tmp_path), kind=Kind.READ_WRITE, encrypted=True)]
+    assert list(verify.mounts(claims, ())) == [f"{tmp_path} is not on an encrypted device"]
+
+
 def test_what_was_interrupted_is_judged_when_it_has_ended(kernel: list[proc.Mount]) -> None:
     assert list(verify.mounts([Claim("/b", kind=Kind.BIND)], ["Remove Thing path:/b"])) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -308,3 +309,14 @@ def test_a_thousand_slots_fit_beside_each_other(monitor: LiveMonitor) -> None:
         daemon.link.release(number)
     daemon.link.run(["true"], env=PATH, deadline_s=5)
     assert len(os.listdir(f"/proc/{monitor.process.pid}/fd")) < 30
+
+
+def test_a_daemon_of_another_release_is_told_so_and_nothing_is_done_for_it(monitor: LiveMonitor) -> None:
+    daemon = monitor.next_daemon()
+    daemon.sock.settimeout(15)
+    for request in (wire.encode(wire.HELLO, 7, wire.VERSION + 1), wire.encode(wire.HELLO, 8, wire.VERSION)):
+        daemon.sock.send(request)
+    op, tag, (code, text) = wire.decode(daemon.sock.recv(1000))
+    assert (op, tag, code) == (wire.ERROR, 7, errno.EPROTONOSUPPORT)
+    assert b"version" in text
+    assert wire.decode(daemon.sock.recv(1000))[:2] == (wire.REPLY, 8), "it may ask again"

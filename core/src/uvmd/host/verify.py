@@ -61,8 +61,19 @@ def mounts(claims: Iterable[Claim], under_way: Collection[str]) -> Iterator[str]
             yield f"nothing is mounted at {claim.target}"
         elif claim.kind is Kind.READ_ONLY and "ro" not in mount.options.split(","):
             yield f"{claim.target} is not mounted read-only"
+        elif claim.encrypted and not _is_mapped(claim.target):
+            yield f"{claim.target} is not on an encrypted device"
         elif claim.kind is Kind.OVERLAY and mount.fstype != "overlay":
             yield f"{claim.target} is no overlay"
+
+
+def _is_mapped(path: str) -> bool:
+    """Whether what is mounted there is on a device-mapper device."""
+    try:
+        device = os.stat(path).st_dev
+    except OSError:
+        return False
+    return os.path.isdir(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/dm")
 
 
 def processes(cgroups: Cgroups, containers: Iterable[Container]) -> Iterator[str]:

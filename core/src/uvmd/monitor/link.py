@@ -97,10 +97,10 @@ class Link:
             (services if service else slots).append(state)
         self._slots = itertools.count(1 + highest)
         numbers = frozenset(wire.decode_numbers(requests))
-        self._earlier = {number: [] for number in numbers}
+        self._earlier = {}
         for state in slots:
             if state.request in numbers:
-                self._earlier[state.request].append(state.slot)
+                self._earlier.setdefault(state.request, []).append(state.slot)
         return MonitorState(version, tuple(slots), starts, tuple(services), numbers)
 
     def new_slot(self) -> int:
