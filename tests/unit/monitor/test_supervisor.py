@@ -116,8 +116,13 @@ def test_pauses_grow_to_five_seconds_and_shrink_again(parts: Parts, monkeypatch:
     clock[0] += supervisor_room._SETTLED_S
     nursery.end(1)
     assert delays[-1] == 0.1
+    for _ in range(3):
+        supervisor.start()
+        supervisor.served = True
+        nursery.end(1)
+    assert delays[-3:] == [0.1, 0.1, 0.1], "one that has served did not die of its start"
     assert nursery.refused == []
-    assert supervisor.starts == 9
+    assert supervisor.starts == 12
     nursery.close()
 
 

@@ -113,6 +113,8 @@ class Monitor:
         if op == wire.HELLO:
             self._greet(channel, tag, fields[0])
         else:
+            if op == wire.SEND_FRAME and fields[1]:
+                self._supervisor.served = True
             self._requests.handle(channel, op, tag, fields, fds)
 
     def _greet(self, channel: Channel, tag: int, version: int) -> None:

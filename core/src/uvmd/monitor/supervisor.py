@@ -29,7 +29,8 @@ LONGEST_DELAY_S = 5.0
 
 _REFUSAL_S = 2.0
 
-# A daemon that lived this long after HELLO did not die of its start; the delay begins anew.
+# A daemon that lived this long after HELLO, or has answered the host, did not die of its
+# start; the delay begins anew.
 _SETTLED_S = 0.3
 
 
@@ -60,6 +61,8 @@ class Supervisor:
         self._on_refused = on_refused
         self._delay_s = FIRST_DELAY_S
         self._greeted_at: float | None = None
+        #: Whether this daemon has answered a request of the host.
+        self.served = False
         self.starts = 0
         self.ever_greeted = False
         self.restart = True
@@ -80,6 +83,7 @@ class Supervisor:
         null = self._spawner.devnull
         self.starts += 1
         self._greeted_at = None
+        self.served = False
         try:
             # Its stdout is our stderr: a stray print must not end up in a bridge on stdio.
             pid = self._spawner.spawn(self._argv, env, (null, 2, 2), [theirs.fileno()], protected=True)
@@ -103,7 +107,8 @@ class Supervisor:
             self._on_refused(status if status >= 0 else 128 - status)
             return
         self._log.error("the daemon has ended", status=status)
-        if self._greeted_at is not None and self._loop.now() - self._greeted_at >= _SETTLED_S:
+        lived_s = 0.0 if self._greeted_at is None else self._loop.now() - self._greeted_at
+        if self.served or lived_s >= _SETTLED_S:
             self._delay_s = FIRST_DELAY_S
         self._loop.call_later(self._delay_s, self.start)
         self._delay_s = min(2 * self._delay_s, LONGEST_DELAY_S)
