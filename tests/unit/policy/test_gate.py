@@ -346,3 +346,53 @@ def test_a_panic_over_a_policy_refuses_it() -> None:
     with pytest.raises(Refused, match=r"Panic$"):
         gate.set_policy(PolicySettings("scripted", POLICY))
     assert not gate.strict
+
+
+class Memory:
+    """Answers kept beside one request."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[str, Any, Decision]] = []
+
+    def recall(self, point: str, input: object) -> Decision | None:
+        return next((one for name, asked, one in self.kept if (name, asked) == (point, input)), None)
+
+    def remember(self, point: str, input: object, decision: Decision) -> None:
+        self.kept.append((point, input, decision))
+
+
+def test_a_question_that_was_answered_for_the_request_is_not_asked_again() -> None:
+    memory = Memory()
+    gate, enforcer = gate_with(Decision(True, stdio=False), memory=memory)
+    before = len(enforcer.asked)
+    answers = [gate.ask("create_container", {"containerID": "a"}) for _ in range(2)]
+    assert [one.stdio for one in answers] == [False, False]
+    assert len(enforcer.asked) == before + 1
+    gate.ask("create_container", {"containerID": "b"})
+    assert len(enforcer.asked) == before + 2
+
+
+def test_a_no_is_not_kept() -> None:
+    memory = Memory()
+    gate, _ = gate_with(Decision(False, reason="never"), memory=memory)
+    for _ in range(2):
+        with pytest.raises(PolicyDenied, match="never"):
+            gate.ask("create_container", {"containerID": "a"})
+    assert [point for point, _, _ in memory.kept if point == "create_container"] == []
+
+
+def test_a_closed_door_is_closed_to_what_was_answered_before() -> None:
+    gate, _ = gate_with(memory=Memory())
+    gate.ask("create_container", {"containerID": "a"})
+    gate.close_door("doubt")
+    with pytest.raises(PolicyDenied, match="doubt"):
+        gate.ask("create_container", {"containerID": "a"})
+
+
+def test_a_fragment_is_loaded_once_for_a_request() -> None:
+    gate, enforcer = gate_with(memory=Memory())
+    loaded: list[bytes] = []
+    enforcer.load_fragment = lambda blob, media_type: loaded.append(blob)  # type: ignore[method-assign]
+    for _ in range(2):
+        gate.load_fragment("aGVsbG8=", "")
+    assert loaded == [b"hello"]
