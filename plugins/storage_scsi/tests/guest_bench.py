@@ -37,7 +37,7 @@ def verity_against_bare(guest: Guest, folder: Path, count: int) -> Figure:
     drive = guest.add_disk(image, lun=1, read_only=True)
     arguments = [LAYER, drive.wait(), count]
     ours, bare = guest.call(
-        _inside, INSIDE.read_text(), "layer_times", arguments, fork=True, timeout_s=20 + count * 3
+        _inside, INSIDE.read_text(), "layer_times", arguments, fork=True, timeout_s=60 + count * 10
     )
     drive.remove()
     ours_ms, bare_ms = (statistics.median(times) * 1000 for times in (ours, bare))

@@ -286,7 +286,7 @@ def layer_times(settings: dict[str, Any], device: str, count: int) -> list[list[
     handlers = {DISK: VirtualDisk(environment)}
     vm = Workbench(plugin.resource_types(), environment, handlers=handlers, records="/run/bench/records.json")
     times: list[list[float]] = [[], []]
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     for number in range(count + 2):
         # udev looks at what came and went.
         subprocess.run(["udevadm", "settle"], stdin=subprocess.DEVNULL)
