@@ -18,7 +18,7 @@ from guest.harness.profiles import PROFILES, Profile
 from support import machine
 from support.containers import Container, new_id, shell
 from support.daemon import ENVIRONMENT, wait_until
-from support.host import Connection, Gone
+from support.host import NULL_ID, Connection, Gone
 from support.pods import Pod, bind, sandbox_spec
 
 MIB = 1 << 20
@@ -105,6 +105,17 @@ def kill_of(guest: Guest, container_id: str) -> dict[str, Any]:
     return lines[0]
 
 
+def memory_size() -> int:
+    """What the VM has; runs in the guest."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return int(file.readline().split()[1]) * 1024
+
+
+def memory_at_least(size: int) -> bool:
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return int(file.readline().split()[1]) * 1024 >= size
+
+
 # Limits and statistics
 
 
@@ -132,6 +143,18 @@ def test_a_pod_has_the_limits_of_its_sandbox_and_they_follow_it(guest: Guest) ->
         settings = {"Linux": {"memory": {"limit": -1}, "cpu": {"quota": -1}}}
         pod.bridge.modify(web.id, "ContainerConstraints", "Update", settings)
         assert limit(guest, f"{pod.id}/{web.id}", "quota") == ("max 100000" if v2 else "-1")
+
+
+def test_the_limit_of_all_pods_follows_the_vms_size(fresh_guest: Guest) -> None:
+    guest = fresh_guest
+    guest.sh("echo online >/sys/devices/system/memory/auto_online_blocks")
+    before, size = int(limit(guest, "", "memory")), guest.call(memory_size)
+    guest.machine.qmp("object-add", qom_type="memory-backend-ram", id="more", size=256 * MIB)
+    guest.machine.qmp("device_add", driver="pc-dimm", id="dimm", memdev="more")
+    guest.wait_until(memory_at_least, size + 255 * MIB, what="the memory is there")
+    guest.bridge.modify(NULL_ID, "PodCgroupMemoryLimit", "Update")
+    grown = guest.call(memory_size) - size
+    assert abs(int(limit(guest, "", "memory")) - before - grown) < 4096
 
 
 def test_statistics_have_the_shape_of_version_1_on_both(guest: Guest) -> None:
