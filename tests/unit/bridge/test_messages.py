@@ -86,5 +86,5 @@ def test_the_parts_of_the_room_fit_the_facade() -> None:
     # A Protocol costs nothing at run time; naming its users here keeps them together.
     assert {"wait", "modify", "power_off"} <= set(dir(HostFacade))
     assert callable(server.warm)
-    assert callable(operations.wait)
+    assert callable(operations.modify)
     assert call.LATER is not call.SILENCE

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from uvmd import codec
 from uvmd.bridge.identifiers import ZERO_GUID
-from uvmd.bridge.messages import NegotiateRequest, Request
-from uvmd.bridge.plain import NOTHING, check_base, is_guid, read_common, read_negotiate
+from uvmd.bridge.messages import NegotiateRequest, Request, WaitRequest
+from uvmd.bridge.plain import NOTHING, check_base, is_guid, read_common, read_negotiate, read_wait
 from uvmd.errors import InvalidMessage
 
-names = ("ContainerId", "ActivityId", "otsc", "MinimumVersion", "MaximumVersion", "UvmdEvents", "x")
+negotiated = ("MinimumVersion", "MaximumVersion", "UvmdEvents")
+names = ("ContainerId", "ActivityId", "otsc", *negotiated, "ProcessId", "TimeoutInMs", "x")
 keys = st.sampled_from(names).flatmap(lambda name: st.sampled_from([name, name.lower(), name.upper()]))
 edges = st.sampled_from([0, 4, -1, 2**32 - 1, 2**32, True, 1.0])
 scalars = st.none() | edges | st.text(max_size=3)
@@ -42,6 +43,15 @@ def test_negotiate_read_by_hand_is_what_its_model_says(body: Any, strict: bool) 
         )
     )
     assert outcome(read_negotiate, body, strict=strict) == expected
+
+
+@given(bodies, st.booleans())
+def test_a_wait_read_by_hand_is_what_its_model_says(body: Any, strict: bool) -> None:
+    model = outcome(codec.decode_value, body, WaitRequest, what="body", strict=strict)
+    expected = (
+        model if model is InvalidMessage else (model.container_id, model.process_id, model.timeout_ms)
+    )
+    assert outcome(read_wait, body, strict=strict) == expected
 
 
 @given(bodies, st.booleans())

@@ -161,13 +161,14 @@ def test_a_strict_vm_refuses_keys_that_differ_only_in_case() -> None:
     assert host.code(Message.CREATE, ContainerConfig=config) == "INVALID_JSON"
 
 
-def test_no_model_is_needed_for_negotiate_and_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_model_is_needed_for_negotiate_start_and_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("messages", "operations"):
         monkeypatch.setitem(sys.modules, f"uvmd.bridge.{module}", None)
         monkeypatch.delattr(f"uvmd.bridge.{module}", raising=False)
     host = Peer(FakeHost()).connect()
     assert host.code(Message.START) == "S_OK"
-    assert host.code(Message.WAIT) == "E_FAIL"
+    assert host.code(Message.WAIT) == "SYSTEM_NOT_FOUND"
+    assert host.code(Message.MODIFY) == "E_FAIL", "and here it is"
 
 
 def test_each_request_writes_one_line(host: Peer, caplog: pytest.LogCaptureFixture) -> None:

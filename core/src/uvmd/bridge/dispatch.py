@@ -15,9 +15,9 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
-from uvmd.bridge.call import Call
+from uvmd.bridge.call import LATER, Call
 from uvmd.bridge.identifiers import NO_VERSION, PROTOCOL_VERSION, Message
-from uvmd.bridge.plain import check_base, read_negotiate
+from uvmd.bridge.plain import check_base, read_negotiate, read_wait
 from uvmd.errors import Failed, UnknownMessage, UnsupportedProtocol
 
 if TYPE_CHECKING:
@@ -73,6 +73,13 @@ def _start(host: HostFacade, call: Call) -> object:
     return None
 
 
+def _wait(host: HostFacade, call: Call) -> object:
+    container_id, process_id, timeout_ms = read_wait(call.value(), strict=call.strict)
+    call.forget_body()
+    host.wait(container_id, process_id, timeout_ms, call.exited)
+    return LATER
+
+
 def _negotiate(host: HostFacade, call: Call) -> object:
     minimum, maximum, events = read_negotiate(call.value(), strict=call.strict)
     if maximum < PROTOCOL_VERSION or minimum > PROTOCOL_VERSION:
@@ -102,7 +109,7 @@ OPERATIONS: dict[int, dict[int, Operation]] = {
         Message.SHUTDOWN_GRACEFUL: Operation("shutdown_graceful", CONTROL, _with_models("shutdown")),
         Message.SHUTDOWN_FORCED: Operation("shutdown_forced", CONTROL, _with_models("shutdown")),
         Message.EXECUTE: Operation("execute", WORK, _with_models("execute")),
-        Message.WAIT: Operation("wait", INLINE, _with_models("wait"), is_wait=True),
+        Message.WAIT: Operation("wait", INLINE, _wait, is_wait=True),
         Message.SIGNAL: Operation("signal", CONTROL, _with_models("signal")),
         Message.RESIZE: Operation("resize", CONTROL, _with_models("resize")),
         Message.GET_PROPERTIES: Operation("get_properties", CONTROL, _with_models("get_properties")),

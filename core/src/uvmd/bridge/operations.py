@@ -2,7 +2,7 @@
 
 The order of decoding is the reference's (spec bridge.md 5.3): the outer body, the JSON
 inside its strings, and only then anything that could say whether a container exists.
-Start and Negotiate are in ``dispatch``, they must not wait for the models.
+Start, Wait and Negotiate are in ``dispatch``, they must not wait for the models.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from uvmd.bridge import messages as wire
-from uvmd.bridge.call import LATER, SILENCE, Call
+from uvmd.bridge.call import SILENCE, Call
 from uvmd.bridge.facade import HostFacade
 from uvmd.bridge.identifiers import SCHEMA_VERSION, Message
 from uvmd.codec import decode_value, dumps
@@ -62,13 +62,6 @@ def execute(host: HostFacade, call: Call) -> object:
         ),
     )
     return {"ProcessId": pid}
-
-
-def wait(host: HostFacade, call: Call) -> object:
-    request = call.decode(wire.WaitRequest)
-    call.forget_body()
-    host.wait(request.container_id, request.process_id, request.timeout_ms, call.exited)
-    return LATER
 
 
 def signal(host: HostFacade, call: Call) -> object:

@@ -1,9 +1,10 @@
 """Bodies read by hand: what has to be known without pydantic.
 
-Three things are read this way: the common fields of every request before it is decoded
-(leniently, spec bridge.md 3.1), Start, whose whole body they are, and Negotiate, which is
-answered before the models are loaded. The rules are the codec's; a property test holds
-them and the models to the same answers.
+Four things are read this way: the common fields of every request before it is decoded
+(leniently, spec bridge.md 3.1), Start, whose whole body they are, Negotiate, which is
+answered before the models are loaded, and Wait, of which a new daemon gets every pending
+one at once. The rules are the codec's; a property test holds them and the models to the
+same answers.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _LENIENT = Names(
 )
 _BASE = Names((*_COMMON, "ocsc"))
 _NEGOTIATE = Names((*_COMMON, "ocsc", "MinimumVersion", "MaximumVersion", "UvmdEvents"))
+_WAIT = Names((*_COMMON, "ocsc", "ProcessId", "TimeoutInMs"))
 _U32_MAX = 0xFFFF_FFFF
 _GUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -88,6 +90,16 @@ def read_negotiate(value: Any, *, strict: bool) -> tuple[int, int, bool]:
     if events is not None and type(events) is not bool:
         raise InvalidMessage("body.UvmdEvents: should be a boolean")
     return _u32(found, "MinimumVersion"), _u32(found, "MaximumVersion"), events is True
+
+
+def read_wait(value: Any, *, strict: bool) -> tuple[str, int, int]:
+    """Return container id, process id and time limit (in ms) of a Wait.
+
+    Raises:
+        InvalidMessage: it cannot be decoded.
+    """
+    found = _checked(value, _WAIT, strict)
+    return found.get("ContainerId") or "", _u32(found, "ProcessId"), _u32(found, "TimeoutInMs")
 
 
 def is_guid(text: str) -> bool:
