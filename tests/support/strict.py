@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,13 +51,19 @@ def strict_root(container_id: str) -> Iterator[Path]:
     bundle = Path("/run/gcs/c") / container_id
     root = bundle / "rootfs"
     root.mkdir(parents=True)
-    # As the host's layers would be: mounted there, by somebody else.
-    subprocess.run(["mount", "--bind", str(rootfs.shared()), str(root)], check=True)
+    # As the host's layers would be: mounted there, by somebody else. Writable, but not for the
+    # next test: a security context directory would stay in the root that they share.
+    written = Path(tempfile.mkdtemp(prefix="uvmd-strict-", dir="/dev/shm"))
+    for name in ("upper", "work"):
+        (written / name).mkdir()
+    options = f"lowerdir={rootfs.shared()},upperdir={written}/upper,workdir={written}/work"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(root)], check=True)
     try:
         yield root
     finally:
         # Gone already, when the test has deleted the container.
         subprocess.run(["umount", "-l", str(root)], check=False, stderr=subprocess.DEVNULL)
+        shutil.rmtree(written, ignore_errors=True)
         for folder in (root, bundle):
             with contextlib.suppress(OSError):
                 folder.rmdir()

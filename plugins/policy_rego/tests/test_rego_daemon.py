@@ -16,10 +16,11 @@ from typing import Any
 import policies
 import pytest
 
-from support import rootfs, specs
+from support import specs
 from support.containers import Container, new_id
 from support.daemon import Daemon, children, command_line, is_running, running
 from support.host import CREATE, GET_PROPERTIES, MODIFY, NULL_ID, ZERO_GUID, Connection, code
+from support.strict import strict_root
 from uvmd_policy_rego.enforcer import encode
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
@@ -62,16 +63,8 @@ def policy_for(spec: dict[str, Any], bundle: Path) -> str:
 def places() -> Iterator[tuple[str, Path]]:
     """An id with its root in the only place that a strict VM takes."""
     container_id = new_id()
-    root = Path("/run/gcs/c") / container_id / "rootfs"
-    root.mkdir(parents=True)
-    subprocess.run(["mount", "--bind", str(rootfs.shared()), str(root)], check=True)
-    try:
+    with strict_root(container_id) as root:
         yield container_id, root
-    finally:
-        subprocess.run(["umount", "-l", str(root)], check=False)
-        for folder in (root, root.parent):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 @pytest.fixture
