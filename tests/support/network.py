@@ -126,14 +126,14 @@ class Machine:
         self.spaces.append(space := Space())
         return space
 
-    def plug(self, name: str) -> str:
-        """A new adapter in the VM, joined to ``name`` outside; its MAC address."""
+    def plug(self, name: str, mac: str = "") -> str:
+        """A new adapter in the VM, joined to ``name`` outside; its MAC address, a new one by default."""
         number = next(_numbers)
-        mac, peer = f"02:75:76:6d:{number >> 8:02x}:{number & 255:02x}", f"peer{number}"
-        self.outside.ip("link", "add", name, "type", "veth", "peer", "name", peer, "address", mac)
-        self.outside.ip("link", "set", peer, "netns", str(self.vm.pid))
+        mac = mac or f"02:75:76:6d:{number >> 8:02x}:{number & 255:02x}"
         free = next(f"eth{at}" for at in itertools.count() if f"eth{at}" not in self.vm.names())
-        self.vm.ip("link", "set", peer, "name", free)
+        # With its last name from the start: somebody may be waiting for the address.
+        peer = ("peer", "name", free, "address", mac, "netns", str(self.vm.pid))
+        self.outside.ip("link", "add", name, "type", "veth", *peer)
         self.outside.ip("link", "set", name, "up")
         self.show(free, mac)
         return mac

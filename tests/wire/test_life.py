@@ -187,7 +187,7 @@ def test_without_a_pid_namespace_the_rest_is_killed_with_init(bridge: Connection
         # The background process holds the pipe, so the end of file shows that it was killed.
         assert init.wait() == 4
         left_behind = int(init.stdout.read_all())
-        assert not is_running(left_behind)
+        wait_until(lambda: not is_running(left_behind), what="the end of what closed its output")
 
 
 def test_an_orphan_of_an_exec_is_reaped(bridge: Connection) -> None:

@@ -7,6 +7,7 @@ a real server and a real 9p mount do is tested in the guest.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -79,7 +80,8 @@ def _for_tmpfs(options: str) -> str:
 
 def run_child(argv: list[str], deadline: float, fds: Sequence[int]) -> Finished:
     output, sink = os.pipe()
-    high = [os.dup2(fd, 100 + number) for number, fd in enumerate((0, sink, sink, *fds))]
+    # Above what the child gets, and nobody's: a long run has many descriptors open.
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in (0, sink, sink, *fds)]
     actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(high)]
     actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in high]
     pid = os.posix_spawnp(argv[0], argv, {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}, file_actions=actions)
