@@ -105,6 +105,8 @@ def test_an_exec_is_as_its_container(bridge: Connection) -> None:
 def test_a_process_in_the_vm_inherits_only_its_streams(daemon: Daemon, bridge: Connection) -> None:
     parameters = {"CommandArgs": ["sleep", "60"], "Environment": {"A": "b"}}
     process = bridge.execute(NULL_ID, parameters=parameters, stdout=True)
+    is_program = Path(f"/proc/{process.pid}/comm").read_text
+    wait_until(lambda: is_program() == "sleep\n", what="the program")
     found = facts(process.pid)
     assert found["descriptors"] == "['0', '1', '2']"
     assert found["status Umask"] == "0022"
