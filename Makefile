@@ -37,7 +37,7 @@ help:
 	@echo "  parts            make lint      ruff and mypy alone"
 	@echo "                   make wire      the real daemon over sockets and pipes (root)"
 	@echo "                   make fuzz      the frame and message layer; FUZZ_SECONDS=600 for longer"
-	@echo "                   make soak      the daemon is killed 100 times, in every phase; nothing is lost (root)"
+	@echo "                   make soak      bad days in a row: kills, malformed input, storms, long lives; docs/soak.md (root)"
 	@echo "                   make bench     the table of figures, each beside the bare runtime's (root)"
 	@echo "                   make profile   where the time of a start goes (root)"
 	@echo "                   make coverage  unit tests, lines that none of them ran"
@@ -83,7 +83,7 @@ demo-restart: $(READY)
 	@PYTHONPATH=tests $(BIN)/python tests/support/demo_restart.py $(ARGS)
 
 soak: $(READY)
-	@PYTHONPATH=tests $(BIN)/python tests/soak/restarts.py $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m soak.soak $(ARGS)
 
 lint: $(READY)
 	@echo "ruff"; $(BIN)/ruff check --quiet --config .ci/ruff.toml .

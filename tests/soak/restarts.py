@@ -1,24 +1,19 @@
-"""`make soak`: the daemon is killed again and again while containers run, and nothing is lost.
-
-    restarts.py [--kills 100] [--containers 20] [--seed N] [--runtime crun]
+"""The daemon is killed again and again while containers run, and nothing is lost.
 
 The host has one connection, which must stay open. Its containers count lines, and each kill
 falls into a phase: in the middle of a request's frame, of an answer, of a create, between the
 policy's answer and what follows from it, in the middle of a mount, of a relay, or anywhere
-while the host asks for something at random. The seed makes a run again. In the end every
-line, every exit code and every notification is there once, and every request was answered.
+while the host asks for something at random. In the end every line, every exit code and every
+notification is there once, and every request was answered.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
-import os
 import random
 import signal
 import statistics
-import sys
 import threading
 import time
 from collections import Counter
@@ -26,8 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from bench.report import Figure
 from support import specs
 from support.containers import new_id, shell
 from support.daemon import is_running
@@ -238,14 +232,21 @@ class Ordeal:
         assert set(told.values()) <= {1}, f"told twice: {told.most_common(3)}"
         assert not self.bridge.outstanding, f"not answered: {self.bridge.outstanding}"
 
-    def report(self) -> Iterator[str]:
-        yield f"kills {sum(self.hit.values())}: " + ", ".join(f"{name} {n}" for name, n in self.hit.items())
-        pauses = sorted(self.pauses)
-        lost = "containers, exit codes and bytes lost: 0"
-        yield f"{lost}; requests without an answer: 0 of {self.asked}"
-        yield (
-            f"from SIGKILL to an answer: median {statistics.median(pauses) * 1000:.0f} ms,"
-            f" longest {pauses[-1] * 1000:.0f} ms ({len(pauses)} samples)"
+    def figures(self) -> Iterator[Figure]:
+        """What ``end`` has shown, in numbers."""
+        name = f"kills, {self.vm.runtime}"
+        kills, pauses = sum(self.hit.values()), sorted(self.pauses)
+        phases = ", ".join(f"{name} {count}" for name, count in self.hit.items())
+        lost = f"{name}: containers, exit codes, bytes of output lost"
+        yield Figure(lost, 0, 0, "", phases, kills)
+        yield Figure(f"{name}: requests without an answer", 0, 0, "", f"of {self.asked}", self.asked)
+        yield Figure(
+            f"{name}: SIGKILL to an answer, median",
+            1000,
+            statistics.median(pauses) * 1000,
+            "ms",
+            f"longest {pauses[-1] * 1000:.0f} ms",
+            len(pauses),
         )
 
 
@@ -262,26 +263,19 @@ def ordeal(seed: int, containers: int, runtime: str = "crun") -> Iterator[Ordeal
         made.bridge.close()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--each", type=int, default=5, help="at least so many kills in each phase")
-    parser.add_argument("--containers", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
-    parser.add_argument("--runtime", default="crun")
-    asked = parser.parse_args()
-    print(f"seed {asked.seed}, {asked.containers} containers, {asked.runtime}", flush=True)
-    began = time.monotonic()
-    with ordeal(asked.seed, asked.containers, asked.runtime) as made:
-        made.run(asked.kills, asked.each)
+def with_crun(seed: int, quick: bool) -> Iterator[Figure]:
+    """A hundred kills with twenty containers, at least five in each phase."""
+    kills, each, containers = (20, 2, 5) if quick else (100, 5, 20)
+    with ordeal(seed, containers) as made:
+        made.run(kills, each)
         made.end()
-        for line in made.report():
-            print(line, flush=True)
-    print(f"done in {time.monotonic() - began:.0f} s; nothing was lost")
-    return 0
+        yield from made.figures()
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def with_runc(seed: int, quick: bool) -> Iterator[Figure]:
+    """The same with the other runtime, on a smaller scale."""
+    kills, each, containers = (10, 1, 3) if quick else (40, 2, 8)
+    with ordeal(seed, containers, "runc") as made:
+        made.run(kills, each)
+        made.end()
+        yield from made.figures()

@@ -14,4 +14,4 @@ def test_kills_in_every_phase_lose_nothing() -> None:
         made.run(kills=10, each=1)
         made.end()
         assert set(made.hit) == set(made.phases)
-        print(f"seed {seed}", *made.report(), sep="\n")
+        print(f"seed {seed}", *made.figures(), sep="\n")
