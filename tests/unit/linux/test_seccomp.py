@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from uvmd.linux import seccomp
 ROOT = Path(__file__).parents[3] / "core" / "src"
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 NAMES = sorted(seccomp._NUMBERS)
-ALLOW, EPERM, KILL = 0x7FFF0000, 0x00050001, 0x80000000
+ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
+CLONE_THREAD, CLONE_VM = 0x10000, 0x100
 
 
 def run(program: bytes, number: int, architecture: int, arguments: tuple[int, ...] = ()) -> int:
@@ -32,6 +34,8 @@ def run(program: bytes, number: int, architecture: int, arguments: tuple[int, ..
             (value,) = struct.unpack_from("=I", data, operand)
         elif code == 0x15:
             at += if_true if value == operand else if_false
+        elif code == 0x35:
+            at += if_true if value >= operand else if_false
         elif code == 0x45:
             at += if_true if value & operand else if_false
         else:
@@ -50,9 +54,35 @@ def test_what_is_named_is_allowed_and_nothing_else(machine: str, names: list[str
 
 
 @pytest.mark.parametrize("machine", MACHINES)
+@given(names=st.lists(st.sampled_from(NAMES), unique=True), number=st.integers(0, 600))
+def test_what_is_denied_is_refused_and_nothing_else(machine: str, names: list[str], number: int) -> None:
+    own = seccomp.numbers(["clone", "clone3"], machine)
+    names = [name for name in names if name not in own]
+    program = seccomp.deny(names, machine)
+    refused = seccomp.numbers(names, machine).values()
+    if number not in own.values():
+        assert run(program, number, MACHINES[machine]) == (EPERM if number in refused else ALLOW)
+    assert run(program, number | 0x40000000, MACHINES[machine]) == EPERM
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@given(flags=st.integers(0, 0xFFFFFFFFFFFFFFFF))
+def test_where_something_is_denied_there_are_threads_and_no_processes(machine: str, flags: int) -> None:
+    program = seccomp.deny([], machine)
+    own = seccomp.numbers(["clone", "clone3"], machine)
+    expected = ALLOW if flags & CLONE_THREAD else EPERM
+    assert run(program, own["clone"], MACHINES[machine], (flags,)) == expected
+    assert run(program, own["clone"], MACHINES[machine], (CLONE_VM | CLONE_THREAD,)) == ALLOW
+    assert run(program, own["clone3"], MACHINES[machine], (flags,)) == ENOSYS
+
+
+@pytest.mark.parametrize("make", [seccomp.allow_only, seccomp.deny])
+@pytest.mark.parametrize("machine", MACHINES)
 @given(number=st.integers(0, 600), other=st.integers(0, 0xFFFFFFFF))
-def test_numbers_of_another_architecture_end_the_process(machine: str, number: int, other: int) -> None:
-    program = seccomp.allow_only(NAMES, machine)
+def test_numbers_of_another_architecture_end_the_process(
+    make: Callable[[list[str], str], bytes], machine: str, number: int, other: int
+) -> None:
+    program = make(NAMES, machine)
     expected = KILL if other != MACHINES[machine] else run(program, number, other)
     assert run(program, number, other) == expected
 
@@ -67,10 +97,11 @@ def test_memory_that_is_code_is_refused(machine: str, name: str) -> None:
 
 
 def test_other_machines_have_no_filter() -> None:
-    with pytest.raises(OSError, match="riscv64"):
-        seccomp.allow_only(["brk"], "riscv64")
-    with pytest.raises(KeyError):
-        seccomp.allow_only(["ptrace"])
+    for make in (seccomp.allow_only, seccomp.deny):
+        with pytest.raises(OSError, match="riscv64"):
+            make(["brk"], "riscv64")
+        with pytest.raises(KeyError):
+            make(["no_such_call"])
 
 
 CONFINED = """

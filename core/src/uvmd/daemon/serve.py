@@ -16,6 +16,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from uvmd.daemon import confinement
 from uvmd.daemon.config import Config
 from uvmd.daemon.notify import notify
 from uvmd.daemon.options import load
@@ -82,6 +83,8 @@ def _serve(config: Config, link: Link, bridge_target: str, stream_target: str) -
     )
     link.set_stream_base(stream_target)
     link.open_bridge(bridge_target)
+    # While the monitor dials: nothing of a host has been read yet.
+    confinement.install(powers_off=config.vm.agent)
     daemon.take_up(state)
     daemon.set_monitor_log(daemon.gate.logging_allowed)
     link.events = daemon

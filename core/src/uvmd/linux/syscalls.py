@@ -11,11 +11,11 @@ import ctypes
 import errno
 import fcntl
 import os
-import platform
 import struct
 from typing import Final
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_MACHINE: Final = os.uname().machine
 
 # The same numbers on both architectures (asm-generic).
 SYS_MOVE_MOUNT: Final = 429
@@ -24,6 +24,7 @@ SYS_FSCONFIG: Final = 431
 SYS_FSMOUNT: Final = 432
 SYS_OPENAT2: Final = 437
 _SYS_REBOOT: Final = {"x86_64": 169, "aarch64": 142}
+_SYS_SECCOMP: Final = {"x86_64": 317, "aarch64": 277}
 
 # linux/openat2.h
 RESOLVE_NO_MAGICLINKS: Final = 0x02
@@ -51,9 +52,11 @@ _FSMOUNT_CLOEXEC: Final = 1
 # linux/prctl.h, linux/seccomp.h
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
-_PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
-_SECCOMP_MODE_FILTER: Final = 2
+_SECCOMP_SET_MODE_FILTER: Final = 1
+_SECCOMP_GET_ACTION_AVAIL: Final = 2
+_SECCOMP_FILTER_FLAG_TSYNC: Final = 1
+_SECCOMP_RET_ERRNO: Final = 0x00050000
 _SIGKILL: Final = 9
 
 # fcntl.h
@@ -192,7 +195,7 @@ def ioctl(fd: int, request: int, buffer: bytearray) -> None:
 
 def power_off() -> None:
     """Switch the machine off with reboot(2): no sync, no unmount. Does not return."""
-    number = _SYS_REBOOT[platform.machine()]
+    number = _SYS_REBOOT[_MACHINE]
     _libc.syscall(
         ctypes.c_long(number),
         ctypes.c_uint(_REBOOT_MAGIC1),
@@ -210,17 +213,34 @@ def end_with_parent() -> None:
         _raise("prctl")
 
 
-def confine(program: bytes) -> None:
-    """Put this thread under a seccomp filter for good, and whatever it executes (seccomp(2)).
+def hide_memory() -> None:
+    """Have this process leave no core and show its memory to nobody without CAP_SYS_PTRACE (prctl(2))."""
+    if _libc.prctl(ctypes.c_int(_PR_SET_DUMPABLE), *map(ctypes.c_ulong, (0, 0, 0, 0))) != 0:
+        _raise("prctl")
 
-    ``program`` is made by :mod:`uvmd.linux.seccomp`. The thread gains no privileges any more.
+
+def confine(program: bytes) -> None:
+    """Put every thread of this process under a seccomp filter for good, and what it executes (seccomp(2)).
+
+    ``program`` is made by :mod:`uvmd.linux.seccomp`. The process gains no privileges any more.
+    EINVAL: the kernel has no filters.
     """
-    for option, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0)):
-        if _libc.prctl(ctypes.c_int(option), *map(ctypes.c_ulong, (value, 0, 0, 0))) != 0:
-            _raise("prctl")
+    if _libc.prctl(ctypes.c_int(_PR_SET_NO_NEW_PRIVS), *map(ctypes.c_ulong, (1, 0, 0, 0))) != 0:
+        _raise("prctl")
     text = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: a length in instructions, padding, a pointer.
     header = struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(text))
-    mode, zero = ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.c_ulong(0)
-    if _libc.prctl(ctypes.c_int(_PR_SET_SECCOMP), mode, ctypes.c_char_p(header), zero, zero) != 0:
+    number, flags = ctypes.c_long(_SYS_SECCOMP[_MACHINE]), ctypes.c_uint(_SECCOMP_FILTER_FLAG_TSYNC)
+    done = _libc.syscall(number, ctypes.c_uint(_SECCOMP_SET_MODE_FILTER), flags, ctypes.c_char_p(header))
+    if done < 0:
         _raise("seccomp")
+    if done > 0:
+        raise OSError(errno.EBUSY, f"thread {done} has a filter of its own")
+
+
+def has_filters() -> bool:
+    """Say whether the kernel can put a process under a seccomp filter."""
+    number = ctypes.c_long(_SYS_SECCOMP[_MACHINE])
+    action = ctypes.byref(ctypes.c_uint32(_SECCOMP_RET_ERRNO))
+    asked = ctypes.c_uint(_SECCOMP_GET_ACTION_AVAIL)
+    return int(_libc.syscall(number, asked, ctypes.c_uint(0), action)) == 0

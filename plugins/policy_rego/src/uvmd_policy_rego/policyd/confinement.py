@@ -10,7 +10,7 @@ import base64
 import json
 
 from uvmd.linux.seccomp import allow_only
-from uvmd.linux.syscalls import confine, end_with_parent
+from uvmd.linux.syscalls import confine, end_with_parent, hide_memory
 from uvmd_policy_rego import lenient, modules, protocol
 from uvmd_policy_rego.desk import Desk
 
@@ -33,6 +33,7 @@ def install() -> None:
     """
     # The monitor ends us when it ends; this is for one that is killed.
     end_with_parent()
+    hide_memory()
     confine(allow_only(ALLOWED))
 
 
