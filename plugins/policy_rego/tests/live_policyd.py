@@ -11,7 +11,7 @@ from support.live_monitor import LiveMonitor, StandIn
 from uvmd.api import Environment
 from uvmd.api.testing import fake_environment
 from uvmd.daemon.services import Services
-from uvmd.plugin_manager.state import FileState
+from uvmd.host.state import FileState
 from uvmd_policy_rego.config import PolicyRegoConfig
 from uvmd_policy_rego.enforcer import RegoEnforcer, encode, make
 from uvmd_policy_rego.remote import Remote

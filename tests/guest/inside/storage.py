@@ -275,7 +275,7 @@ def layer_times(settings: dict[str, Any], device: str, count: int) -> list[list[
     Ahead of every other process: udev and systemd look at each new device and mount, and
     would have the only CPU when the bare steps are over and ours not quite.
     """
-    from uvmd.plugin_manager.state import FileState
+    from uvmd.host.state import FileState
     from uvmd_storage_scsi import plugin
     from uvmd_storage_scsi.config import StorageScsiConfig
     from uvmd_storage_scsi.virtual_disk import VirtualDisk

@@ -275,7 +275,8 @@ def test_records_that_cannot_be_read_mark_the_vm(tmp_path: Any, text: str) -> No
 
 
 def test_a_change_that_cannot_be_recorded_does_not_begin(tmp_path: Any) -> None:
-    workbench, thing = bench(records=str(tmp_path / "gone" / "devices.json"))
+    (tmp_path / "file").touch()
+    workbench, thing = bench(records=str(tmp_path / "file" / "devices.json"))
     with pytest.raises(Failed, match="cannot be recorded"):
         workbench.add(NAME, SETTINGS)
     assert thing.steps == ["find loose", "plan"]

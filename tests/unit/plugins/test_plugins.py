@@ -17,7 +17,6 @@ from uvmd.host.core_types import core_types
 from uvmd.plugin_manager import Plugins
 from uvmd.plugin_manager.inspection import describe, resolve_all, schemas
 from uvmd.plugin_manager.plugins import load_plugins
-from uvmd.plugin_manager.state import FileState
 from uvmd.policy.gate import Gate
 
 THING = """
@@ -232,28 +231,6 @@ def test_the_functions_for_the_command_line_take_the_configuration(
 
 def test_the_scripted_enforcer_of_the_tests_is_declared_by_nobody_here() -> None:
     assert "scripted" not in load_plugins().names("enforcers")
-
-
-# State
-
-
-def test_a_plugin_s_state_is_one_object_kept_for_the_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / "plugins" / "dist.json"
-    state = FileState(str(path))
-    assert state.load() == {}
-    state.save({"v": 1, "list": [1]})
-    state.save({"v": 2})
-    assert FileState(str(path)).load() == {"v": 2}
-    # As if the daemon had died between removing the old file and renaming the new one.
-    aside = path.with_name(f"{path.name}.new")
-    path.rename(aside)
-    assert FileState(str(path)).load() == {"v": 2}
-    aside.write_text('{"v')
-    assert FileState(str(path)).load() == {}, "cut off: nothing had been saved by then"
-    state.save({"v": 3})
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert [entry.name for entry in path.parent.iterdir()] == ["dist.json"]
 
 
 def test_an_observer_is_reached_through_the_tables(site: Site) -> None:

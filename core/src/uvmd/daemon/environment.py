@@ -46,7 +46,7 @@ class Runner:
 
 def states_in(run_dir: str) -> Callable[[str], State]:
     """Return what makes the journalled state of a distribution."""
-    from uvmd.plugin_manager.state import FileState
+    from uvmd.host.state import FileState
 
     folder = f"{run_dir}/plugins"
     os.makedirs(folder, mode=0o700, exist_ok=True)

@@ -1,26 +1,23 @@
 """What core keeps of the plugins' devices: the record of each, and the mount table.
 
 A record is what an apply returned: plain JSON, small, without secrets, handed to the
-remove. With a path the whole is written at each change, owner-only; a later daemon reads
-it. It is written aside, then the old file is removed and the new one renamed: at every
-moment one of the two is whole, and ext4, which writes out what is renamed over another
-file, has no reason to. What was begun and neither committed nor aborted is what the
-daemon died in the middle of.
+remove. With a path the whole is written at each change, as one line; a later daemon reads
+the last. What was begun and neither committed nor aborted is what the daemon died in the
+middle of.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from uvmd.api.resources import MAX_RECORD_BYTES, Record
 from uvmd.errors import Failed
+from uvmd.host.latest import Latest
 from uvmd.host.table import MountTable
-from uvmd.linux.files import unlink_if_there, write_all
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +35,7 @@ class Records:
     """Records by resource type and identity. Without a path nothing outlives the daemon."""
 
     def __init__(self, path: str = "") -> None:
-        self._path = path
+        self._file = Latest(path) if path else None
         self._mutex = threading.Lock()
         # As they are written: every change writes all of them.
         self._records: dict[Key, str] = {}
@@ -138,11 +135,10 @@ class Records:
         Raises:
             OSError, ValueError, KeyError, TypeError: it cannot be read.
         """
-        if not self._path:
+        text = self._file.read() if self._file else None
+        if text is None:
             return {}
-        saved = self._read()
-        if saved is None:
-            return {}
+        saved = json.loads(text)
         if saved["v"] != VERSION:
             raise ValueError(f"version {saved['v']}")
         with self._mutex:
@@ -158,21 +154,6 @@ class Records:
         table.restore(saved["mounts"])
         return found
 
-    def _read(self) -> dict[str, Any] | None:
-        saved: dict[str, Any]
-        try:
-            with open(self._path, "rb") as file:
-                saved = json.load(file)
-            return saved
-        except FileNotFoundError:
-            pass
-        try:
-            with open(f"{self._path}.new", "rb") as file:
-                saved = json.load(file)
-            return saved
-        except (FileNotFoundError, ValueError):
-            return None  # not whole: the very first, and nothing had been done yet
-
     def _keep(self, table: MountTable) -> None:
         self._mounts = _encode(table.snapshot())
         try:
@@ -181,18 +162,14 @@ class Records:
             log.warning("the mount table could not be recorded, ignoring", extra={"errno": error.errno})
 
     def _write(self) -> None:
-        if not self._path:
+        if self._file is None:
             return
         records = ",".join(f"{_encode([*key])[:-1]},{text}]" for key, text in self._records.items())
         doing = _encode([*self._doing.values(), *self._left])
         numbers = _encode([*(self._for.get(key, (0,)) for key in self._doing), *self._left.values()])
         under_way = f'"doing":{doing},"for":{numbers},"done":{_encode(list(self._done))}'
         state = f'{{"v":{VERSION},{under_way},"records":[{records}],"mounts":{self._mounts}}}'
-        aside = f"{self._path}.new"
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        write_all(fd, state.encode())
-        unlink_if_there(self._path)
-        os.rename(aside, self._path)
+        self._file.keep(state.encode())
 
 
 def encoded(record: object) -> str:

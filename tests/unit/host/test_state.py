@@ -7,13 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from uvmd.plugin_manager.entries import Entries, mark_of
-from uvmd.plugin_manager.state import FileState
+from uvmd.host.entries import Entries, mark_of
+from uvmd.host.state import FileState
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "uvmd-thing.json"
+
+
+def test_a_plugin_s_state_is_one_object_kept_for_the_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "plugins" / "dist.json"
+    state = FileState(str(path))
+    assert state.load() == {}
+    state.save({"v": 1, "list": [1]})
+    state.save({"v": 2})
+    assert FileState(str(path)).load() == state.load() == {"v": 2}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert [entry.name for entry in path.parent.iterdir()] == ["dist.json"]
 
 
 def test_entries_belong_to_the_object_saved_before_them(path: Path) -> None:

@@ -13,6 +13,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from uvmd.linux.files import unlink_if_there
+
 Mark = dict[str, int]
 
 
@@ -22,6 +24,7 @@ class Entries:
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
+        self._ended = False
 
     def append(self, entry: Mapping[str, Any], owner: Mark) -> None:
         """Add an entry to the log of the object that ``owner`` marks.
@@ -52,16 +55,16 @@ class Entries:
 
     def end(self) -> None:
         """Forget all entries."""
+        if self._ended:
+            return
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        try:
-            os.unlink(self._path)
-        except FileNotFoundError:
-            return
+        unlink_if_there(self._path)
+        self._ended = True
 
     def _open(self, owner: Mark) -> None:
-        kept = self.read(owner)
+        kept, self._ended = self.read(owner), False
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_CLOEXEC
         aside = f"{self._path}.new"
         self._fd = os.open(aside, flags, 0o600)

@@ -1,0 +1,98 @@
+"""A small file of which the last whole line counts: what is kept from change to change.
+
+Keeping a new value is one write at the end of the file. What a dying daemon did not finish
+is no whole line, so the one before still counts. When the lines have become many, the file
+is replaced: written aside, the old one removed, the new one renamed. At every moment one
+of the two is whole, and ext4, which writes out what is renamed over another file, has no
+reason to.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from typing import Final
+
+from uvmd.linux.files import unlink_if_there, write_all
+
+_FEW_BYTES: Final = 64 << 10
+_FEW_LINES: Final = 8
+
+
+class Latest:
+    """The file at ``path``, owner-only. The caller serialises."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._ours = False
+
+    def read(self) -> bytes | None:
+        """Return the line that counts, without its end; None when nothing was ever kept.
+
+        Raises OSError.
+        """
+        try:
+            with open(self._path, "rb") as file:
+                return _last(file.read())
+        except FileNotFoundError:
+            return self._read_aside()
+
+    def _read_aside(self) -> bytes | None:
+        try:
+            with open(f"{self._path}.new", "rb") as file:
+                text = _last(file.read())
+            json.loads(text)
+        except (FileNotFoundError, ValueError):
+            return None  # not whole: the very first, and nothing had been kept before
+        return text
+
+    def keep(self, line: bytes) -> None:
+        """Have ``line`` count from now on. It is JSON, and has no end of line within.
+
+        Raises:
+            OSError: it could not be written; what counted before still does.
+        """
+        line += b"\n"
+        # What an earlier daemon did not finish must not become the beginning of a line.
+        if not (self._ours and self._added(line)):
+            self._replace(line)
+            self._ours = True
+
+    def _added(self, line: bytes) -> bool:
+        """Add the line; False when the file is gone, or has become long."""
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            size = os.fstat(fd).st_size
+            if size > max(_FEW_BYTES, _FEW_LINES * len(line)):
+                return False
+            if os.write(fd, line) != len(line):
+                os.ftruncate(fd, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
+            return True
+        finally:
+            os.close(fd)
+
+    def _replace(self, line: bytes) -> None:
+        aside = f"{self._path}.new"
+        write_all(_open(aside), line)
+        unlink_if_there(self._path)
+        os.rename(aside, self._path)
+
+
+def _last(text: bytes) -> bytes:
+    """The last whole line; releases before lines wrote one value, and no end."""
+    lines = text.rsplit(b"\n", 2)
+    return lines[-2] if len(lines) > 1 else text
+
+
+def _open(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        return os.open(path, flags, 0o600)
