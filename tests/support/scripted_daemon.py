@@ -14,8 +14,9 @@ import json
 import sys
 from typing import Any
 
+from uvmd.api.envelopes import Fragment, TrustList
 from uvmd.api.policy import Decision
-from uvmd.api.testing import ScriptedEnforcer
+from uvmd.api.testing import PlainReader, ScriptedEnforcer
 from uvmd.daemon import compose, serve
 from uvmd.errors import PolicyDenied
 
@@ -40,8 +41,13 @@ class Enforcer(ScriptedEnforcer):
             raise failure
         super().restore(snapshot)
 
-    def load_fragment(self, fragment: bytes, media_type: str) -> None:
-        point = "load_transparency_trust_list" if "trust-list" in media_type else "load_fragment"
+    def load_fragment(self, fragment: Fragment) -> None:
+        self._load("load_fragment")
+
+    def load_trust_list(self, trust_list: TrustList) -> None:
+        self._load("load_transparency_trust_list")
+
+    def _load(self, point: str) -> None:
         decision = self.decide(point, {})
         if decision.allowed is not True:
             raise PolicyDenied(decision.reason)
@@ -55,6 +61,7 @@ class Gate(compose.Gate):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         script = {point: answer(fields) for point, fields in self.script.items()}
         options["enforcers"] = {NAME: lambda text: Enforcer(text, script)}
+        options["envelope_readers"] = {"cose-x509": PlainReader}
         options["selectable"] = [*options["selectable"], NAME]
         super().__init__(*arguments, **options)
 

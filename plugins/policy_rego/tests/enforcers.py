@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+
 from uvmd.api import Environment
 from uvmd.api.testing import FakeServices, MemoryState, fake_environment
+from uvmd.policy.gate import Gate
+from uvmd.policy.selection import PolicySettings
 from uvmd_policy_rego.enforcer import RegoEnforcer, encode, make
+from uvmd_policy_rego.envelopes.reader import Reader
 from uvmd_policy_rego.policyd.serving import serve
 
 _MADE: list[RegoEnforcer] = []
@@ -23,6 +28,13 @@ def enforcer(
     made = make(environment(state, services, config), encode(text))
     _MADE.append(made)
     return made
+
+
+def inject(enforcer: RegoEnforcer, blob: bytes, media_type: str = "") -> None:
+    """Send a signed artefact as a host does: to the gate, which reads it before it asks."""
+    gate = Gate(envelope_readers={"cose-x509": Reader})
+    gate.adopt(PolicySettings(policy=enforcer.text), enforcer)
+    gate.load_fragment(base64.b64encode(blob).decode(), media_type)
 
 
 def close_all() -> None:

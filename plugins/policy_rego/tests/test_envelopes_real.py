@@ -10,7 +10,7 @@ import base64
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from uvmd.errors import PolicyDenied
-from uvmd_policy_rego.envelopes import headers, load, receipts
+from uvmd.api import LedgerKeys
+from uvmd.errors import Refused
+from uvmd_policy_rego.envelopes import headers, receipts
 from uvmd_policy_rego.envelopes.envelope import open_envelope
 from uvmd_policy_rego.envelopes.errors import EnvelopeError, ReceiptError
+from uvmd_policy_rego.envelopes.reader import Reader
 from uvmd_policy_rego.envelopes.trust_lists import parse_trust_list
+from uvmd_policy_rego.ledgers import Ledgers
 
 VARIABLE = "UVMD_COSESIGN1GO"
 BESIDE = Path(__file__).parents[4] / "shared/data/cosesign1go"
@@ -114,38 +117,16 @@ def read(text: str) -> int:
     return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "big")
 
 
-class Noted:
-    """Stands in for the enforcer."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {}
-        self.fragments: list[tuple[str, str, str, int | None, list[dict[str, Any]]]] = []
-
-    def load_validated_fragment(
-        self,
-        issuer: str,
-        feed: str,
-        code: str,
-        header_svn: int | None,
-        receipts: Sequence[Mapping[str, Any]],
-    ) -> None:
-        self.fragments.append((issuer, feed, code, header_svn, [dict(one) for one in receipts]))
-
-    def load_validated_trust_list(
-        self, issuer: str, subject: str, svn: int, keys: Mapping[str, Mapping[str, str]]
-    ) -> None:
-        self.keys = {
-            ledger: {kid: (key, (subject,)) for kid, key in of.items()} for ledger, of in keys.items()
-        }
-
-    def ledger_keys(self) -> dict[str, dict[str, tuple[str, tuple[str, ...]]]]:
-        return self.keys
+def known(samples: Samples) -> LedgerKeys:
+    """The ledgers' keys, once the list has come."""
+    ledgers = Ledgers()
+    found = Reader().trust_list(samples.trust_list)
+    ledgers.merge(found.subject, found.keys)
+    return ledgers.keys
 
 
 def test_an_envelope_of_the_old_style_opens(samples: Samples) -> None:
-    policy = Noted()
-    load.load(policy, samples.old, "")
-    ((issuer, feed, code, svn, proven),) = policy.fragments
+    issuer, feed, code, svn, proven = Reader().fragment(samples.old, {})
     assert issuer.startswith(samples.old_issuer)
     assert (feed, len(code), svn, proven) == (samples.old_feed, samples.old_length, None, [])
     opened = open_envelope(samples.old)
@@ -161,10 +142,7 @@ def test_an_es384_signature_by_a_p256_key_opens(samples: Samples) -> None:
 
 
 def test_a_hash_envelope_opens_and_its_receipt_proves_the_ledger(samples: Samples) -> None:
-    policy = Noted()
-    load.load(policy, samples.trust_list, load.TRUST_LIST)
-    load.load(policy, samples.hashed, "")
-    ((issuer, feed, code, svn, proven),) = policy.fragments
+    issuer, feed, code, svn, proven = Reader().fragment(samples.hashed, known(samples))
     assert issuer.endswith(f"::eku:{samples.usage}")
     assert (feed, svn) == (samples.feed, samples.svn)
     assert proven == [{"issuer": samples.ledger, "ttl_subjects": [samples.subject]}]
@@ -175,19 +153,15 @@ def test_a_hash_envelope_opens_and_its_receipt_proves_the_ledger(samples: Sample
 
 
 def test_a_receipt_counts_only_after_its_ledgers_keys_came(samples: Samples) -> None:
-    policy = Noted()
-    load.load(policy, samples.hashed, "")
-    assert policy.fragments[0][-1] == []
+    assert Reader().fragment(samples.hashed, {}).receipts == []
 
 
 def test_a_grafted_receipt_proves_nothing_and_does_no_harm(samples: Samples) -> None:
-    policy = Noted()
-    load.load(policy, samples.trust_list, load.TRUST_LIST)
-    load.load(policy, samples.grafted, "")
-    assert policy.fragments[0][-1] == []
+    ledgers = known(samples)
+    assert Reader().fragment(samples.grafted, ledgers).receipts == []
     envelope = open_envelope(samples.grafted)
     (receipt,) = envelope.receipts
-    keys = {kid: key for kid, (key, _) in policy.keys[receipt.issuer].items()}
+    keys = {kid: key for kid, (key, _) in ledgers[receipt.issuer].items()}
     with pytest.raises(ReceiptError, match=r"leaf data-hash .* does not match"):
         receipts.validate(receipt, keys, envelope.message.statement_hash())
 
@@ -218,10 +192,7 @@ def test_a_changed_byte_is_never_taken_for_the_original(samples: Samples) -> Non
             assert (found.message.content, found.payload) == (original.message.content, original.payload)
 
 
-def test_reference_info_is_checked_and_not_offered(samples: Samples) -> None:
-    policy = Noted()
-    for media_type in load.REFERENCE_INFO:
-        load.load(policy, samples.hashed, media_type)
-        with pytest.raises(PolicyDenied, match="InjectFragment failed COSE validation: "):
-            load.load(policy, samples.hashed[:-1], media_type)
-    assert policy.fragments == []
+def test_of_reference_info_the_envelope_is_checked(samples: Samples) -> None:
+    Reader().reference_info(samples.hashed)
+    with pytest.raises(Refused, match="InjectFragment failed COSE validation: "):
+        Reader().reference_info(samples.hashed[:-1])

@@ -19,10 +19,11 @@ from support import leaks, machine
 from support.daemon import ENVIRONMENT, Daemon, running
 from support.host import MODIFY, NULL_ID, ZERO_GUID, Connection, code
 from uvmd_policy_rego.enforcer import encode
-from uvmd_policy_rego.envelopes.load import TRUST_LIST
+from uvmd_policy_rego.envelopes.signing import write
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
 
+TRUST_LIST = "application/vnd.transparency-trust-list.v1+cose"
 TCB = "application/vnd.tcb-reference-info.v1+cose"
 HELLO = {
     "command": ["/bin/echo", "hello"],
@@ -111,16 +112,16 @@ def test_what_was_tampered_with_is_refused_with_its_reason(host: Host) -> None:
     settings = json.loads(request.read_text())["Settings"]
     envelope = base64.b64decode(settings["Fragment"])
 
-    def refused(blob: bytes, reason: str, kind: str = "security policy fragment") -> None:
+    def refused(blob: bytes, reason: str, by_policy: bool = False) -> None:
         answer = host.send("SecurityPolicyFragment", status=1, Fragment=base64.b64encode(blob).decode())
-        assert f"error loading {kind}: " in answer
         assert reason in answer, answer
+        assert by_policy is ("error loading security policy fragment: " in answer)
 
     refused(envelope[:-1] + bytes((envelope[-1] ^ 1,)), "COSE validation: verification error")
     refused(envelope.replace(b"hello", b"EVIL!"), "COSE validation: verification error")
     refused(envelope[:-1], "COSE validation: cbor: ")
-    refused(signer().sign(fragment(HELLO), svn=3, feed="another"), "invalid fragment feed")
-    refused(signer().sign(fragment(HELLO), svn=1), "The security policy does not allow load_fragment")
+    refused(signer().sign(fragment(HELLO), svn=3, feed="another"), "invalid fragment feed", True)
+    refused(signer().sign(fragment(HELLO), svn=1), "The security policy does not allow load_fragment", True)
     hello = ("exec", "--vm", "-w", "/", "/bin/echo", "hello")
     assert "exec is denied due to policy" in host.uvmctl(*hello, status=1)
 
@@ -161,9 +162,53 @@ def test_reference_info_is_taken_without_an_issuer_and_refused_when_broken(daemo
     for one in (*made.all_of_them(), *kinds, info):
         assert code(inject(bridge, one, TCB)) == "S_OK"
     broken = inject(bridge, info[:-1], TCB)
-    assert broken["ErrorMessage"].startswith("error loading TCB reference info: "), broken
-    assert "InjectFragment failed COSE validation: cbor: " in broken["ErrorMessage"]
+    assert broken["ErrorMessage"].startswith("InjectFragment failed COSE validation: cbor: "), broken
     bridge.close()
+
+
+@pytest.mark.parametrize("stance", ["allow", "deny"])
+def test_without_a_policy_an_envelope_is_judged_all_the_same(stance: str) -> None:
+    signed = signer().sign(fragment(HELLO), svn=3)
+    one = signer()
+    claims = {1: one.did.replace("CN:Leaf", "CN:Other"), 2: FEED, "svn": 3}
+    header = {1: -7, 33: [certificate.der for certificate in one.chain], 15: claims}
+    stranger = write(header, {}, fragment(HELLO).encode(), one.key, "ES256")
+    listed = trust_list(**{LEDGER.replace(".", "_"): [cose_key(key_of("ledger"))]})
+    with running(options={"vm-stance": stance}) as daemon:
+        bridge = daemon.connect()
+
+        def said(blob: bytes, media_type: str = "") -> str:
+            answer = inject(bridge, blob, media_type)
+            return "" if code(answer) == "S_OK" else str(answer["ErrorMessage"])
+
+        for media_type in ("", TRUST_LIST, TCB):
+            for blob in (signed[:-1], b""):
+                assert said(blob, media_type).startswith("InjectFragment failed COSE validation: cbor: ")
+        for media_type in ("", TRUST_LIST):
+            assert said(stranger, media_type).startswith("failed to resolve DID: ")
+        assert said(signed, TRUST_LIST).startswith("failed to parse transparency trust list payload: ")
+        # What is valid is reference info to anybody, and for the rest it is the door's turn.
+        closed = {
+            "": "error loading security policy fragment: loading fragments is denied by policy",
+            TRUST_LIST: "error loading transparency trust list: "
+            "loading transparency trust lists is denied by policy",
+        }
+        assert said(signed, TCB) == ""
+        assert said(signed).startswith(closed[""] if stance == "deny" else "")
+        assert bool(said(signed)) is (stance == "deny")
+        offered = said(signer().sign(listed, svn=1, feed="lists"), TRUST_LIST)
+        assert offered.startswith(closed[TRUST_LIST] if stance == "deny" else "")
+        assert bool(offered) is (stance == "deny")
+        bridge.close()
+
+
+def test_a_daemon_that_cannot_read_envelopes_takes_none() -> None:
+    with running(options={"plugins-deny": "policy_rego"}) as daemon:
+        bridge = daemon.connect()
+        for media_type in ("", TRUST_LIST, TCB):
+            answer = inject(bridge, signer().sign(fragment(HELLO), svn=3), media_type)
+            assert answer["ErrorMessage"].startswith("no plugin reads signed envelopes (cose-x509)"), answer
+        bridge.close()
 
 
 def test_the_library_is_loaded_when_the_first_fragment_comes(daemon: Daemon) -> None:

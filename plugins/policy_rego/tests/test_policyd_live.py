@@ -17,6 +17,7 @@ from live_policyd import Vm, running
 from policies import ID, create, policy
 
 import uvmd
+from uvmd.api import Fragment
 from uvmd.errors import PolicyLost, Refused
 
 pytestmark = pytest.mark.system
@@ -129,7 +130,7 @@ def test_fragments_and_default_mounts_are_there_in_the_next_policyd(machine: Vm)
     enforcer.extend_default_mounts([hosts])
     added = policy(policies.container(layers=["extra"])).split("\n")[3]
     code = f'package extra\nsvn := 1\nframework_version := "0.5.0"\n{added}\n'
-    enforcer.load_validated_fragment("i", "f", code, None, [])
+    enforcer.load_fragment(Fragment("i", "f", code))
     assert enforcer.decide("mount_device", policies.device("extra", 0)).allowed
     assert enforcer.decide("mount_overlay", policies.overlay(0)).allowed
     os.kill(machine.pid, signal.SIGKILL)

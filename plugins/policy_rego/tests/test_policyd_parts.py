@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policies import ID, create, policy
 
+from uvmd.api import Fragment
 from uvmd.api.testing import FakeServices, MemoryState
 from uvmd.errors import Failed, PolicyDenied, PolicyLost, Refused
 from uvmd_policy_rego import protocol
@@ -357,7 +358,7 @@ def test_changes_that_make_no_sense_close_the_door(changes: Any) -> None:
 def test_fragments_and_mounts_that_policyd_does_not_answer_for_are_refused() -> None:
     enforcer = enforcers.enforcer(policy(), None, FakeServices(Playing(LOADED)))
     with pytest.raises(PolicyDenied, match="could not answer"):
-        enforcer.load_validated_fragment("i", "f", "package x", None, [])
+        enforcer.load_fragment(Fragment("i", "f", "package x"))
     with pytest.raises(Failed, match="default mounts"):
         enforcer.extend_default_mounts([{"destination": "/x"}])
     assert not enforcer.decide("get_properties", {}).allowed

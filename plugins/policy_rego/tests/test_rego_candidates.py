@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from policies import container, policy, rule
 
+from uvmd.api import Fragment
 from uvmd_policy_rego.fragments import load_fragment
 from uvmd_policy_rego.session import Session
 
@@ -28,7 +29,7 @@ def session(**lists: Any) -> Session:
 def load(one: Session, feed: str, **lists: Any) -> None:
     text = 'package extra\nsvn := 1\nframework_version := "0.5.0"\n'
     text += "".join(f"{name} := {json.dumps(value)}\n" for name, value in lists.items())
-    assert load_fragment(one, "did:x", feed, text, None, []).allowed
+    assert load_fragment(one, Fragment("did:x", feed, text)).allowed
 
 
 def searched(one: Session) -> tuple[set[str], list[str]]:

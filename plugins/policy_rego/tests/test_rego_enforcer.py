@@ -10,6 +10,7 @@ import policies
 import pytest
 from policies import ID, create, execute, policy
 
+from uvmd.api import Fragment
 from uvmd.api.testing import FakeServices, MemoryState
 from uvmd.errors import PolicyDenied, Refused
 from uvmd_policy_rego.enforcer import RegoEnforcer, encode, make
@@ -148,11 +149,6 @@ def test_a_rolled_back_change_is_forgotten_for_good() -> None:
     assert made(state=state).decide("mount_device", policies.device("base", 0)).allowed
 
 
-def test_envelopes_that_nobody_validated_are_not_loaded() -> None:
-    with pytest.raises(PolicyDenied):
-        made().load_fragment(b"package x", "")
-
-
 def test_a_validated_fragment_survives_a_restart() -> None:
     one = {"issuer": "i", "feed": "f", "minimum_svn": 1, "includes": ["containers", "namespace"]}
     state, text = MemoryState(), policy(fragments=[one])
@@ -160,8 +156,8 @@ def test_a_validated_fragment_survives_a_restart() -> None:
     code = f'package extra\nsvn := 1\nframework_version := "0.5.0"\n{added}\n'
     enforcer = made(text, state)
     with pytest.raises(PolicyDenied, match="invalid fragment issuer"):
-        enforcer.load_validated_fragment("j", "f", code, None, [])
-    enforcer.load_validated_fragment("i", "f", code, None, [])
+        enforcer.load_fragment(Fragment("j", "f", code))
+    enforcer.load_fragment(Fragment("i", "f", code))
     after = made(text, state)
     assert after.decide("mount_device", policies.device("extra", 3)).allowed
     assert after.dump_state()["namespaces"] == ["extra"]

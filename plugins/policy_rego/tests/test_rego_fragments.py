@@ -10,6 +10,7 @@ import pytest
 from policies import EXTERNAL, container, create, policy
 from sessions import allow, deny, errors, mounted, opened
 
+from uvmd.api import Fragment, TrustList
 from uvmd_policy_rego.fragments import Ledgers, load_fragment, load_trust_list, namespace_of
 from uvmd_policy_rego.session import Answer, Refusal, Session
 
@@ -31,7 +32,7 @@ def fragment(svn: str | None = '"2"', framework: str = "0.5.0", more: str = "", 
 def load(session: Session, code: str, header: int | None = None, **changes: Any) -> Answer:
     receipts = changes.pop("receipts", [])
     names = {"issuer": "did:x", "feed": "f"} | changes
-    return load_fragment(session, names["issuer"], names["feed"], code, header, receipts)
+    return load_fragment(session, Fragment(names["issuer"], names["feed"], code, header, receipts))
 
 
 def importing(*imports: Any, **more: Any) -> Session:
@@ -192,12 +193,12 @@ def test_keys_of_ledgers_are_taken_as_far_as_the_policy_names_them() -> None:
     trust = {"issuer": "did:x", "subject": "s", "minimum_svn": 2, "allowed_ledgers": ["one"]}
     session, ledgers = opened(policy(transparency_trust_lists=[trust])), Ledgers()
     keys = {"one": {"k": "AA=="}, "two": {"k": "BB=="}}
-    low = load_trust_list(session, ledgers, "did:x", "s", 1, keys)
+    low = load_trust_list(session, ledgers, TrustList("did:x", "s", 1, keys))
     assert errors(low) == ["no TTL candidate matches the provided TTL's issuer, subject and svn"]
-    none = load_trust_list(session, ledgers, "did:x", "s", 2, {"two": {}})
+    none = load_trust_list(session, ledgers, TrustList("did:x", "s", 2, {"two": {}}))
     assert errors(none) == ["The provided TTL does not contain any ledgers it is allowed to load"]
     assert ledgers.keys == {}
-    assert load_trust_list(session, ledgers, "did:x", "s", 2, keys).allowed
+    assert load_trust_list(session, ledgers, TrustList("did:x", "s", 2, keys)).allowed
     assert ledgers.keys == {"one": {"k": ("AA==", ("s",))}}
     ledgers.merge("t", {"one": {"k": "AA=="}})
     assert ledgers.keys == {"one": {"k": ("AA==", ("s", "t"))}}
@@ -208,5 +209,5 @@ def test_keys_of_ledgers_are_taken_as_far_as_the_policy_names_them() -> None:
 def test_a_star_lets_every_ledger_in() -> None:
     trust = {"issuer": "did:x", "subject": "s", "minimum_svn": 1, "allowed_ledgers": ["*"]}
     session, ledgers = opened(policy(transparency_trust_lists=[trust])), Ledgers()
-    assert load_trust_list(session, ledgers, "did:x", "s", 1, {"a": {}, "b": {}}).allowed
+    assert load_trust_list(session, ledgers, TrustList("did:x", "s", 1, {"a": {}, "b": {}})).allowed
     assert set(ledgers.keys) == {"a", "b"}

@@ -12,6 +12,7 @@ import pytest
 from policies import ID, create, device, overlay, policy
 from test_rego_fragments import IMPORT, fragment
 
+from uvmd.api import Fragment
 from uvmd.api.testing import MemoryState
 from uvmd_policy_rego import recording
 from uvmd_policy_rego.config import PolicyRegoConfig
@@ -37,7 +38,7 @@ def asked(enforcer: RegoEnforcer) -> list[bool]:
     hosts = {"destination": "/etc/hosts", "type": "bind", "source": "/h", "options": ["bind"]}
     enforcer.extend_default_mounts([])
     enforcer.extend_default_mounts([hosts])
-    enforcer.load_validated_fragment("did:x", "f", fragment(external_processes=[policies.EXTERNAL]), None, [])
+    enforcer.load_fragment(Fragment("did:x", "f", fragment(external_processes=[policies.EXTERNAL])))
     enforcer.snapshot()
     answers.append(enforcer.decide("mount_overlay", overlay(1, 0)))
     answers.append(enforcer.decide("create_container", create(mounts=[hosts])))

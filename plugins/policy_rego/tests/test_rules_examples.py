@@ -11,6 +11,7 @@ from confcom import FEED, ISSUER, PAUSE
 from policies import ID, OTHER, device
 from sessions import allow, deny, opened
 
+from uvmd.api import Fragment
 from uvmd_policy_rego.fragments import load_fragment
 from uvmd_policy_rego.session import Session
 
@@ -136,7 +137,7 @@ def test_the_infrastructure_fragment_brings_its_containers() -> None:
     side = confcom.container("sidecar", ["/sidecar"], ["side"])
     session = opened(confcom.policy(WEB))
     assert deny(session, "mount_device", device("side", 3)) == ["deviceHash not found"]
-    assert load_fragment(session, ISSUER, FEED, confcom.fragment(side), None, []).allowed
+    assert load_fragment(session, Fragment(ISSUER, FEED, confcom.fragment(side))).allowed
     allow(session, "mount_device", device("side", 3))
     allow(session, "mount_overlay", policies.overlay(3))
     allow(session, "create_container", confcom.create(side))
@@ -146,7 +147,7 @@ def test_the_first_versions_minimum_is_one_that_no_fragment_reaches() -> None:
     imports = [{"feed": FEED, "includes": ["containers"], "issuer": ISSUER, "minimum_svn": "1.0.0"}]
     text = confcom.policy(WEB, api="0.10.0", framework="0.1.0", names="svn", fragments=imports)
     session = opened(text)
-    answer = load_fragment(session, ISSUER, FEED, confcom.fragment(svn='"1"'), None, [])
+    answer = load_fragment(session, Fragment(ISSUER, FEED, confcom.fragment(svn='"1"')))
     assert not answer.allowed
     assert answer.decision["reason"]["errors"] == [
         "fragment svn and the specified minimum are different types"

@@ -46,6 +46,7 @@ def test_the_hooks_are_those_of_the_design() -> None:
         "resource_types",
         "requirements",
         "enforcers",
+        "envelope_readers",
         "container_shapers",
         "container_network",
         "host_data_sources",

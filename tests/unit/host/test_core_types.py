@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from uvmd.api.envelopes import Fragment
 from uvmd.api.names import EXEMPT, PROVIDED_BY
 from uvmd.api.testing import POLICY, ScriptedEnforcer, Workbench
 from uvmd.errors import ContainerNotFound, InvalidMessage, PolicyDenied, Refused
@@ -176,7 +177,7 @@ def test_a_fragment_goes_to_the_enforcer_in_force() -> None:
     workbench.add("SecurityPolicyFragment", {"Fragment": text})
     enforcer = workbench.be_strict()
     workbench.request("Update", "SecurityPolicyFragment", {"Fragment": text, "MediaType": ""})
-    assert enforcer.fragments == [(b"cose", "")]
+    assert enforcer.fragments == [Fragment("did:x", "feed", "cose")]
 
 
 def test_a_fragment_that_is_denied_leaves_the_vm_as_it_was() -> None:

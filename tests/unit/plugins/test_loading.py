@@ -116,6 +116,7 @@ def test_a_type_that_may_not_be_declared_stops_the_start(site: Site, declared: s
     [
         (types(THING), "resource type example.com/Thing"),
         (named("enforcers", '"rego", "HERE:a"'), "the enforcer rego"),
+        (named("envelope_readers", '"cose-x509", "HERE:a"'), "the envelope reader cose-x509"),
         (named("container_shapers", '"gpu", "HERE:a"'), "the container shaper gpu"),
         (named("host_data_sources", '"sev", "HERE:a"'), "the host data source sev"),
         (named("services", '"metrics", "HERE:a"'), "the service metrics"),

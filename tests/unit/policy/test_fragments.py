@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from uvmd.errors import Refused
 from uvmd.policy.fragments import KINDS, encode, kind_of
-from uvmd.policy.stances import CLOSED
 
 
 @given(st.text())
@@ -22,10 +21,9 @@ def test_only_known_media_types_are_taken(media_type: str) -> None:
             kind_of(media_type)
 
 
-def test_each_kind_is_decided_at_a_point_or_kept_as_a_file() -> None:
+def test_each_kind_is_an_enforcer_s_or_kept_as_a_file() -> None:
     for kind in KINDS.values():
-        assert bool(kind.point) is not bool(kind.file)
-        assert not kind.point or kind.point in CLOSED
+        assert bool(kind.refusal) is not bool(kind.file)
 
 
 @given(st.binary())

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uvmd.api.envelopes import Fragment, TrustList
 from uvmd.api.policy import Decision, Enforcer
-from uvmd.api.testing import POLICY, ScriptedEnforcer
+from uvmd.api.testing import POLICY, PlainReader, ScriptedEnforcer
 from uvmd.errors import DeadlineExceeded, Failed, Inconsistent, PolicyDenied, Refused
 from uvmd.policy.gate import Gate
 from uvmd.policy.selection import PolicySettings
@@ -30,6 +31,10 @@ def gate_with(answer: object = True, **more: Any) -> tuple[Gate, ScriptedEnforce
     gate = Gate(enforcers={"scripted": make}, **more)
     gate.set_policy(PolicySettings("scripted", POLICY))
     return gate, made[-1]
+
+
+class Panic(BaseException):
+    """As the binding of a native engine raises it."""
 
 
 # Before a policy
@@ -245,13 +250,94 @@ def test_without_a_snapshot_nothing_is_tried() -> None:
 # Fragments
 
 
-def test_fragments_pass_an_open_door_silently_and_a_closed_one_not() -> None:
-    Gate().load_fragment("aGVsbG8=", "")
-    closed = r"^error loading security policy fragment: loading fragments is denied by policy$"
+KINDS = {
+    "": "error loading security policy fragment: ",
+    "application/cose-x509+rego": "error loading security policy fragment: ",
+    "application/vnd.transparency-trust-list.v1+cose": "error loading transparency trust list: ",
+}
+TCB = "application/vnd.tcb-reference-info.v1+cose"
+INFOS = [TCB, "application/vnd.platform-reference-info.v1+cose"]
+READERS = {"cose-x509": PlainReader}
+HELLO, BROKEN = (base64.b64encode(blob).decode() for blob in (b"hello", b"!hello"))
+
+
+@pytest.mark.parametrize("media_type", KINDS)
+def test_fragments_pass_an_open_door_silently_and_a_closed_one_not(media_type: str) -> None:
+    Gate(envelope_readers=READERS).load_fragment(HELLO, media_type)
+    closed = f"^{KINDS[media_type]}loading .* is denied by policy$"
     with pytest.raises(PolicyDenied, match=closed):
-        Gate("deny").load_fragment("aGVsbG8=", "application/cose-x509+rego")
-    with pytest.raises(PolicyDenied, match="transparency trust lists is denied by policy"):
-        Gate("deny").load_fragment("aGVsbG8=", "application/vnd.transparency-trust-list.v1+cose")
+        Gate("deny", envelope_readers=READERS).load_fragment(HELLO, media_type)
+
+
+@pytest.mark.parametrize("media_type", [*KINDS, *INFOS])
+@pytest.mark.parametrize("stance", ["allow", "deny", "policy"])
+def test_the_envelope_is_read_before_anybody_is_asked(media_type: str, stance: str) -> None:
+    if stance == "policy":
+        gate, enforcer = gate_with(envelope_readers=READERS)
+    else:
+        gate, enforcer = Gate(stance, envelope_readers=READERS), ScriptedEnforcer()
+    with pytest.raises(Refused, match=r"^not valid$") as caught:
+        gate.load_fragment(BROKEN, media_type)
+    assert type(caught.value) is Refused
+    assert enforcer.fragments == []
+    assert "tcb-reference-info-base64" not in gate.security_context()
+
+
+@pytest.mark.parametrize("media_type", [*KINDS, *INFOS])
+@pytest.mark.parametrize("stance", ["allow", "deny", "policy"])
+def test_without_a_reader_nothing_that_is_signed_is_taken(media_type: str, stance: str) -> None:
+    gate = gate_with()[0] if stance == "policy" else Gate(stance)
+    with pytest.raises(Refused, match=r"^no plugin reads signed envelopes \(cose-x509\)"):
+        gate.load_fragment(HELLO, media_type)
+    other = Gate(stance if stance != "policy" else "allow", envelope_readers={"other": PlainReader})
+    with pytest.raises(Refused, match="no plugin reads"):
+        other.load_fragment(HELLO, media_type)
+
+
+def test_the_reader_is_made_when_the_first_artefact_comes_and_once() -> None:
+    made: list[PlainReader] = []
+
+    def make() -> PlainReader:
+        made.append(PlainReader())
+        return made[-1]
+
+    gate = Gate(envelope_readers={"cose-x509": make})
+    assert made == []
+    for media_type in (*KINDS, *INFOS):
+        gate.load_fragment(HELLO, media_type)
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [None, "hello", TrustList("did:x", "s", 1, {}), ValueError("SECRET"), Panic()]
+)
+def test_a_reader_that_is_broken_refuses(answer: object) -> None:
+    class Odd(PlainReader):
+        def fragment(self, blob: bytes, keys: object) -> Any:
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+    gate, enforcer = gate_with(envelope_readers={"cose-x509": Odd})
+    with pytest.raises(Refused, match=r"^the envelope") as caught:
+        gate.load_fragment(HELLO, "")
+    assert "SECRET" not in str(caught.value)
+    assert enforcer.fragments == []
+
+
+def test_receipts_are_validated_with_the_keys_that_the_enforcer_has() -> None:
+    known = {"ledger": {"kid": ("AA==", ("subject",))}}
+    seen: list[object] = []
+
+    class Looking(PlainReader):
+        def fragment(self, blob: bytes, keys: object) -> Any:
+            seen.append(keys)
+            return super().fragment(blob, {})
+
+    gate, enforcer = gate_with(envelope_readers={"cose-x509": Looking})
+    enforcer.ledger_keys = lambda: known  # type: ignore[method-assign]
+    gate.load_fragment(HELLO, "")
+    assert seen == [known]
 
 
 @pytest.mark.parametrize(
@@ -263,36 +349,42 @@ def test_fragments_pass_an_open_door_silently_and_a_closed_one_not() -> None:
 )
 def test_a_fragment_that_is_none_is_refused(fragment: str, media_type: str, text: str) -> None:
     with pytest.raises(Refused, match=text):
-        Gate().load_fragment(fragment, media_type)
+        Gate(envelope_readers=READERS).load_fragment(fragment, media_type)
 
 
 class WithoutFragments(ScriptedEnforcer):
     load_fragment = Enforcer.load_fragment
+    load_trust_list = Enforcer.load_trust_list
 
 
-def test_an_enforcer_that_takes_no_fragments_says_so() -> None:
-    gate = Gate(enforcers={"scripted": WithoutFragments}, selectable=["scripted"])
+@pytest.mark.parametrize("media_type", KINDS)
+def test_an_enforcer_that_takes_no_fragments_says_so(media_type: str) -> None:
+    gate = Gate(
+        enforcers={"scripted": WithoutFragments}, selectable=["scripted"], envelope_readers=READERS
+    )
     gate.set_policy(PolicySettings("scripted", POLICY))
-    with pytest.raises(PolicyDenied, match=r"error loading security policy fragment: .*no fragments"):
-        gate.load_fragment("aGVsbG8=", "")
+    with pytest.raises(PolicyDenied, match=f"^{KINDS[media_type]}this enforcer takes no"):
+        gate.load_fragment(HELLO, media_type)
 
 
 @pytest.mark.parametrize("error", [ValueError("SECRET"), SystemExit(1), MemoryError()], ids=repr)
 def test_an_enforcer_that_breaks_over_a_fragment_denies_it(error: BaseException) -> None:
-    gate, enforcer = gate_with()
+    gate, enforcer = gate_with(envelope_readers=READERS)
 
-    def load(fragment: bytes, media_type: str) -> None:
+    def load(fragment: Fragment) -> None:
         raise error
 
     enforcer.load_fragment = load  # type: ignore[method-assign]
     with pytest.raises(PolicyDenied, match=f"^error loading .*: {type(error).__name__}$"):
-        gate.load_fragment("aGVsbG8=", "")
+        gate.load_fragment(HELLO, "")
 
 
 def test_reference_info_is_shown_to_the_containers_to_come_the_newest_wins() -> None:
-    gate = Gate("deny")
+    gate = Gate("deny", envelope_readers=READERS)
     for blob in (b"old", b"new"):
-        gate.load_fragment(base64.b64encode(blob).decode(), "application/vnd.tcb-reference-info.v1+cose")
+        gate.load_fragment(base64.b64encode(blob).decode(), TCB)
+    with pytest.raises(Refused, match="not valid"):
+        gate.load_fragment(BROKEN, TCB)
     assert gate.security_context() == {"tcb-reference-info-base64": base64.b64encode(b"new").decode()}
 
 
@@ -307,10 +399,6 @@ def test_containers_see_the_policy_and_the_references_as_received() -> None:
 
 
 # A native engine's panic is no Exception, and must be a no all the same.
-
-
-class Panic(BaseException):
-    """As the binding of a native engine raises it."""
 
 
 def test_a_policy_that_cannot_be_told_of_mounts_ends_the_request() -> None:
@@ -390,9 +478,7 @@ def test_a_closed_door_is_closed_to_what_was_answered_before() -> None:
 
 
 def test_a_fragment_is_loaded_once_for_a_request() -> None:
-    gate, enforcer = gate_with(memory=Memory())
-    loaded: list[bytes] = []
-    enforcer.load_fragment = lambda blob, media_type: loaded.append(blob)  # type: ignore[method-assign]
+    gate, enforcer = gate_with(memory=Memory(), envelope_readers=READERS)
     for _ in range(2):
-        gate.load_fragment("aGVsbG8=", "")
-    assert loaded == [b"hello"]
+        gate.load_fragment(HELLO, "")
+    assert enforcer.fragments == [Fragment("did:x", "feed", "hello")]

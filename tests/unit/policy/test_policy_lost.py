@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from uvmd.api.envelopes import Fragment
 from uvmd.api.policy import Decision, Enforcer
+from uvmd.api.testing import PlainReader
 from uvmd.errors import PolicyDenied, PolicyLost
 from uvmd.policy.gate import Gate
 from uvmd.policy.selection import PolicySettings
@@ -29,7 +31,7 @@ class Forgetful(Enforcer):
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
         self._lose()
 
-    def load_fragment(self, fragment: bytes, media_type: str) -> None:
+    def load_fragment(self, fragment: Fragment) -> None:
         self._lose()
 
     def _lose(self) -> Decision:
@@ -46,7 +48,9 @@ class Forgetful(Enforcer):
 )
 def test_a_lost_policy_closes_the_door_for_good(act: Callable[[Gate], object]) -> None:
     saved: list[Mapping[str, Any]] = []
-    gate = Gate(enforcers={"rego": Forgetful}, save=saved.append)
+    gate = Gate(
+        enforcers={"rego": Forgetful}, envelope_readers={"cose-x509": PlainReader}, save=saved.append
+    )
     gate.set_policy(PolicySettings(policy=TEXT))
     assert gate.strict
     with pytest.raises(PolicyDenied, match="not on record"):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Shaper,
         Span,
     )
+    from uvmd.api.envelopes import EnvelopeReader, Fragment, LedgerKeys, TrustList
     from uvmd.api.environment import (
         Completed,
         Dial,
@@ -72,6 +73,10 @@ __all__ = [
     "Run",
     "Service",
     "State",
+    "EnvelopeReader",
+    "Fragment",
+    "LedgerKeys",
+    "TrustList",
     "GROUP",
     "Named",
     "Requirement",
@@ -125,6 +130,7 @@ _HOME = {
         "Service",
         "State",
     ),
+    "envelopes": ("EnvelopeReader", "Fragment", "LedgerKeys", "TrustList"),
     "hooks": ("GROUP", "Named", "Requirement", "hookimpl"),
     "policy": ("Decision", "Enforcer"),
     "resources": (

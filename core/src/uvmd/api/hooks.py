@@ -80,6 +80,17 @@ def enforcers() -> Iterable[Named]:
 
 
 @hookspec
+def envelope_readers() -> Iterable[Named]:
+    """Return readers of signed envelopes, named by the format: ``cose-x509`` is what hosts send.
+
+    The reference, called with the environment when the first artefact comes, is an
+    :class:`uvmd.api.EnvelopeReader`. It is asked before the enforcer in force, whichever that
+    is. A VM without one takes no fragments, no trust lists and no reference info.
+    """
+    return ()
+
+
+@hookspec
 def container_shapers() -> Iterable[Named]:
     """Return shapers: the reference, called with the environment, is an :class:`uvmd.api.Shaper`."""
     return ()

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from uvmd.api.envelopes import Fragment, LedgerKeys, TrustList
+from uvmd.errors import PolicyDenied
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -53,18 +56,25 @@ class Enforcer(ABC):
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
         """Add mounts that every container may have (the pod's network files)."""
 
-    def load_fragment(self, fragment: bytes, media_type: str) -> None:
-        """Load a signed fragment, trust list or reference info, as the media type says.
-
-        Of reference info only the envelope is checked; the gate keeps it for the
-        containers to come (attestation.md 5).
+    def load_fragment(self, fragment: Fragment) -> None:
+        """Load a fragment; its envelope is valid.
 
         Raises:
             PolicyDenied: it is not acceptable; nothing changed.
         """
-        from uvmd.errors import PolicyDenied
-
         raise PolicyDenied("this enforcer takes no fragments")
+
+    def load_trust_list(self, trust_list: TrustList) -> None:
+        """Take the keys of a trust list; its envelope is valid.
+
+        Raises:
+            PolicyDenied: it is not acceptable; nothing changed.
+        """
+        raise PolicyDenied("this enforcer takes no trust lists")
+
+    def ledger_keys(self) -> LedgerKeys:
+        """Return the keys that trust lists have brought; fragments' receipts are validated by them."""
+        return {}
 
     def close(self) -> None:
         """Let go of everything. Called on an enforcer that did not come into force."""

@@ -67,6 +67,7 @@ class Daemon:
             find_hardware=find_hardware,
             enforcers=self.plugins.factories("enforcers"),
             selectable=config.policy.enforcers,
+            envelope_readers=self.plugins.factories("envelope_readers"),
             host_data=self.plugins.factories("host_data_sources"),
             set_logging=self._set_logging,
             save=self._run_dir.save_gate,

@@ -21,6 +21,7 @@ from uvmd.plugin_manager.references import check_reference, resolve
 #: Hooks that answer with names and references; what one of these is called in texts.
 NAMED = {
     "enforcers": "enforcer",
+    "envelope_readers": "envelope reader",
     "container_shapers": "container shaper",
     "container_network": "network provider",
     "host_data_sources": "host data source",

@@ -67,6 +67,7 @@ class Gate:
             kernel loads after our start, and a policy must not be faster than that.
         enforcers: factories of the plugins' enforcers by name.
         selectable: names that a host may select (``[policy] enforcers``).
+        envelope_readers: makers of the readers of signed envelopes, by format.
         host_data: readers of the launch data, by kind of hardware.
         set_logging: called when a policy decides whether the daemon may log.
         save: keeps what :meth:`resume` needs after a restart of the daemon.
@@ -81,6 +82,7 @@ class Gate:
         find_hardware: Callable[[], frozenset[str]] = frozenset,
         enforcers: Mapping[str, Factory] | None = None,
         selectable: Iterable[str] = (stances.OPEN_DOOR, selection.REGO),
+        envelope_readers: Mapping[str, fragments.MakeReader] | None = None,
         host_data: Mapping[str, HostData] | None = None,
         set_logging: Callable[[bool], None] = lambda allowed: None,
         save: Callable[[Mapping[str, Any]], None] = lambda state: None,
@@ -91,6 +93,7 @@ class Gate:
         self._find_hardware = find_hardware
         self._factories = dict(enforcers or {})
         self._selectable = frozenset(selectable)
+        self._envelopes = fragments.Envelopes(envelope_readers or {})
         self._host_data = dict(host_data or {})
         self._set_logging = set_logging
         self._save = save
@@ -320,11 +323,13 @@ class Gate:
     # Fragments and what containers are shown
 
     def load_fragment(self, fragment: str, media_type: str) -> None:
-        """Hand a signed artefact, in base64, to the enforcer in force (attestation.md 5).
+        """Read a signed artefact, in base64, and hand it to the enforcer in force (attestation.md 5).
+
+        Of reference info only the envelope is checked; it is kept for the containers to come.
 
         Raises:
-            Refused: the media type is unknown, the text no base64, or the enforcer
-                does not accept it.
+            Refused: the media type is unknown, the text no base64, or the envelope not valid.
+            PolicyDenied: the enforcer does not accept it.
         """
         kind = fragments.kind_of(media_type)
         blob = selection.decode_base64(fragment, "fragment")
@@ -333,8 +338,11 @@ class Gate:
         # Loaded for this request by an earlier daemon, whose answer did not get out.
         if self._memory.recall("load_fragment", fragment) is not None:
             return
+        enforcer = self._in_force.enforcer
+        signed = self._envelopes.read(kind, blob, enforcer)
         try:
-            self._in_force.enforcer.load_fragment(blob, media_type)
+            if signed is not None:
+                fragments.offer(signed, enforcer)
         except UvmdError as error:
             if isinstance(error, PolicyLost):
                 self.close_door(str(error))

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from uvmd.api.envelopes import Fragment, TrustList
 from uvmd.api.policy import Decision, Enforcer
 from uvmd.errors import PolicyDenied, Refused
-from uvmd.policy import fragments
 
 OPEN_DOOR = "open_door"
 ALLOW = "allow"
@@ -56,8 +56,11 @@ class OpenDoor(Enforcer):
     def decide(self, point: str, input: Mapping[str, Any]) -> Decision:
         return self._YES
 
-    def load_fragment(self, fragment: bytes, media_type: str) -> None:
+    def load_fragment(self, fragment: Fragment) -> None:
         """Accept silently: hosts send fragments without asking what the policy is (3.5)."""
+
+    def load_trust_list(self, trust_list: TrustList) -> None:
+        """Accept silently, as fragments."""
 
 
 class ClosedDoor(Enforcer):
@@ -66,11 +69,11 @@ class ClosedDoor(Enforcer):
     def decide(self, point: str, input: Mapping[str, Any]) -> Decision:
         return Decision(False, reason=CLOSED.get(point, f"{point} is denied by policy"))
 
-    def load_fragment(self, fragment: bytes, media_type: str) -> None:
-        # Reference info has no point: containers are shown it and judge it themselves.
-        point = fragments.kind_of(media_type).point
-        if point:
-            raise PolicyDenied(CLOSED[point])
+    def load_fragment(self, fragment: Fragment) -> None:
+        raise PolicyDenied(CLOSED["load_fragment"])
+
+    def load_trust_list(self, trust_list: TrustList) -> None:
+        raise PolicyDenied(CLOSED["load_transparency_trust_list"])
 
 
 def open_door(text: str) -> Enforcer:

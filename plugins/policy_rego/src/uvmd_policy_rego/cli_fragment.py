@@ -199,8 +199,9 @@ def verify_verb(
         trial = Trial(None if policy_file is None else _policy_text(read(policy_file)))
         try:
             for one in trust_lists:
-                trial.offer(read_envelope(one), _KINDS["trust-list"])
-            seen = trial.offer(read_envelope(file), _KINDS[kind])
+                trial.trust_list(read_envelope(one))
+            offers = {"fragment": trial.fragment, "trust-list": trial.trust_list}
+            seen = offers.get(kind, trial.reference_info)(read_envelope(file))
         finally:
             trial.close()
     for name, wanted in (("issuer", issuer), ("feed", feed)):

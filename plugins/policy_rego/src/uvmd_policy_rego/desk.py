@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from uvmd.api.envelopes import Fragment, TrustList
 from uvmd_policy_rego import denial, protocol
 from uvmd_policy_rego.engine import EngineError
 from uvmd_policy_rego.fragments import load_fragment, load_trust_list
@@ -151,18 +152,11 @@ class Desk:
         # Also of a denial: what it wanted remembered is (policy.md 4.3).
         return {"changes": self._changes(), "digest": self._kept.digest()}
 
-    # Fragments, once their envelopes were validated
+    # Fragments, whose envelopes are valid
 
     def _fragment(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            answer = load_fragment(
-                self._policys,
-                asked["issuer"],
-                asked["feed"],
-                asked["code"],
-                asked["header_svn"],
-                asked["receipts"],
-            )
+            answer = load_fragment(self._policys, Fragment(**asked))
         except Refusal as refusal:
             return self._refused(refusal)
         if not answer.allowed:
@@ -173,12 +167,9 @@ class Desk:
         return {"allowed": True, "modules": modules, **self._news()}
 
     def _trust_list(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        offered: dict[str, dict[str, str]] = {name: {} for name in asked["ledgers"]}
         allowed = Ledgers()
         try:
-            answer = load_trust_list(
-                self._policys, allowed, asked["issuer"], asked["subject"], asked["svn"], offered
-            )
+            answer = load_trust_list(self._policys, allowed, TrustList(**asked))
         except Refusal as refusal:
             return self._refused(refusal)
         if not answer.allowed:

@@ -16,12 +16,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from uvmd.api import Decision, Enforcer, Environment
+from uvmd.api import Decision, Enforcer, Environment, Fragment, LedgerKeys, TrustList
 from uvmd.errors import Failed, PolicyDenied, PolicyLost, Refused
 from uvmd_policy_rego import denial, protocol
 from uvmd_policy_rego.config import PolicyRegoConfig
 from uvmd_policy_rego.kept import Kept
-from uvmd_policy_rego.ledgers import Keys
 from uvmd_policy_rego.memory import Memory
 from uvmd_policy_rego.remote import Channel, Local, Unanswered, policyd
 
@@ -114,63 +113,37 @@ class RegoEnforcer(Enforcer):
                 raise Failed(f"the policy could not be told of default mounts: {error}") from None
             self._kept(lambda: self._memory.add(mounts=added))
 
-    # Fragments, once their envelopes were validated
+    # Fragments, whose envelopes are valid
 
-    def load_validated_fragment(
-        self,
-        issuer: str,
-        feed: str,
-        code: str,
-        header_svn: int | None,
-        receipts: Sequence[Mapping[str, Any]],
-    ) -> None:
-        """Load a fragment's text; its envelope and receipts are valid.
+    def load_fragment(self, fragment: Fragment) -> None:
+        """Load a fragment's text.
 
         Raises:
             PolicyDenied: the policy does not take it.
         """
-        asked = {
-            "issuer": issuer,
-            "feed": feed,
-            "code": code,
-            "header_svn": header_svn,
-            "receipts": [dict(receipt) for receipt in receipts],
-        }
         with self._lock:
-            answer = self._load_answer(protocol.FRAGMENT, asked)
+            answer = self._load_answer(protocol.FRAGMENT, fragment._asdict())
             self._memory.modules = [(one[0], one[1], one[2], one[3]) for one in answer["modules"]]
             self._saved(answer)
 
-    def load_validated_trust_list(
-        self, issuer: str, subject: str, svn: int, keys: Mapping[str, Mapping[str, str]]
-    ) -> None:
-        """Take the keys of a trust list, ledger to key id to public key (DER in base64).
+    def load_trust_list(self, trust_list: TrustList) -> None:
+        """Take the keys of a trust list, of the ledgers that the policy lets it speak for.
 
         Raises:
             PolicyDenied: the policy does not take it.
         """
-        asked = {"issuer": issuer, "subject": subject, "svn": svn, "ledgers": list(keys)}
+        # The keys stay here: policyd is told names, and has no use for more.
+        asked = trust_list._replace(keys={ledger: {} for ledger in trust_list.keys})._asdict()
         with self._lock:
             answer = self._load_answer(protocol.TRUST_LIST, asked)
-            allowed = {name: keys[name] for name in answer["ledgers"] if name in keys}
-            self._memory.ledgers.merge(subject, allowed)
+            allowed = {name: trust_list.keys[name] for name in answer["ledgers"] if name in trust_list.keys}
+            self._memory.ledgers.merge(trust_list.subject, allowed)
             self._saved(answer)
 
-    def ledger_keys(self) -> Keys:
-        """Return the keys by which receipts are validated: ledger, key id, (key, offered by)."""
+    def ledger_keys(self) -> LedgerKeys:
+        """Return the keys by which receipts are validated."""
         with self._lock:
             return self._memory.ledgers.snapshot()
-
-    def load_fragment(self, fragment: bytes, media_type: str) -> None:
-        """Load a signed artefact, once its envelope is found to be valid.
-
-        Raises:
-            PolicyDenied: the envelope is not valid, or the policy does not take it.
-        """
-        # 20 MiB that most VMs never need: imported when the first fragment comes.
-        from uvmd_policy_rego.envelopes import load
-
-        load.load(self, fragment, media_type)
 
     def _load_answer(self, op: int, asked: Mapping[str, Any]) -> dict[str, Any]:
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from uvmd.api.envelopes import Fragment, TrustList
 from uvmd_policy_rego import denial
 from uvmd_policy_rego.documents import Documents
 from uvmd_policy_rego.engine import EngineError
@@ -58,40 +59,34 @@ def namespace_of(code: str) -> str:
     return found.group(1)
 
 
-def load_fragment(
-    session: Session,
-    issuer: str,
-    feed: str,
-    code: str,
-    header_svn: int | None,
-    receipts: Sequence[Mapping[str, Any]],
-) -> Answer:
+def load_fragment(session: Session, fragment: Fragment) -> Answer:
     """Load a fragment whose envelope and receipts are valid.
 
     Raises:
         Refusal: it cannot be one, or the policy's answer cannot be used.
     """
-    namespace = namespace_of(code)
+    namespace = namespace_of(fragment.code)
     input = {
-        "issuer": issuer,
-        "feed": feed,
+        "issuer": fragment.issuer,
+        "feed": fragment.feed,
         "namespace": namespace,
         "fragment_loaded": False,
-        "has_header_svn": header_svn is not None,
-        "header_svn": header_svn,
-        "receipts": list(receipts),
+        "has_header_svn": fragment.svn is not None,
+        "header_svn": fragment.svn,
+        "receipts": list(fragment.receipts),
     }
     answer = session.enforce("load_fragment", input)
     if not answer.allowed:
         return answer
     choices = _parameters(answer.result)
     loaded = {**input, "fragment_loaded": True}
-    lifted = lift(code)
+    lifted = lift(fragment.code)
+    identity = fragment.issuer, fragment.feed
     for parameters in choices:
         text = f"{lifted}\n__fragment_parameters := {go_json(parameters)}\n" + _DEFINITIONS.format(
             namespace=namespace
         )
-        answer = _load_one(session, (issuer, feed), namespace, text, loaded, alone=len(choices) == 1)
+        answer = _load_one(session, identity, namespace, text, loaded, alone=len(choices) == 1)
         if not answer.allowed or answer.result.get("add_module") is True:
             return answer
     return answer
@@ -138,20 +133,18 @@ def _parameters(result: Mapping[str, Any]) -> list[Any]:
     return parameters or [{}]
 
 
-def load_trust_list(
-    session: Session,
-    ledgers: Ledgers,
-    issuer: str,
-    subject: str,
-    svn: Any,
-    keys: Mapping[str, Mapping[str, str]],
-) -> Answer:
+def load_trust_list(session: Session, ledgers: Ledgers, offered: TrustList) -> Answer:
     """Take the keys of those ledgers that the policy allows the list to speak for.
 
     Raises:
         Refusal: the policy's answer cannot be used.
     """
-    input = {"issuer": issuer, "subject": subject, "svn": svn, "ledgers": sorted(keys)}
+    input = {
+        "issuer": offered.issuer,
+        "subject": offered.subject,
+        "svn": offered.svn,
+        "ledgers": sorted(offered.keys),
+    }
     answer = session.enforce("load_transparency_trust_list", input)
     if not answer.allowed:
         return answer
@@ -164,5 +157,5 @@ def load_trust_list(
     for one in allowed:
         if not isinstance(one, str):
             raise Refusal(f"Elements of result.allowed_ledgers must be strings, got {go_type(one)}")
-    ledgers.merge(subject, {name: keys[name] for name in allowed if name in keys})
+    ledgers.merge(offered.subject, {name: offered.keys[name] for name in allowed if name in offered.keys})
     return answer

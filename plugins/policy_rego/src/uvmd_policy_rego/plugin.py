@@ -20,6 +20,13 @@ def enforcers() -> Iterable[Named]:
 
 
 @hookimpl
+def envelope_readers() -> Iterable[Named]:
+    """What hosts send signed: fragments, trust lists, reference info."""
+    # 20 MiB that most VMs never need: imported when the first artefact comes.
+    return [Named("cose-x509", "uvmd_policy_rego.envelopes.reader:Reader")]
+
+
+@hookimpl
 def cli_commands() -> Iterable[Named]:
     """``uvmctl policy``: tools for policies; they need no daemon."""
     return [Named("policy", "uvmd_policy_rego.cli:policy")]

@@ -12,7 +12,7 @@ import time
 
 #: Raised when policyd would answer otherwise than before, by its rules too: a policyd that an
 #: older daemon has started then makes way for one of this version.
-VERSION = 1
+VERSION = 2
 
 HELLO = 1
 LOAD = 2

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from uvmd.api import Decision, Environment
+from uvmd.api import Decision, Environment, Fragment, TrustList
 from uvmd_policy_rego import defaults
 from uvmd_policy_rego.enforcer import RegoEnforcer
 
@@ -105,39 +105,14 @@ class RecordingEnforcer(RegoEnforcer):
             )
         super().extend_default_mounts(mounts)
 
-    def load_validated_fragment(
-        self,
-        issuer: str,
-        feed: str,
-        code: str,
-        header_svn: int | None,
-        receipts: Sequence[Mapping[str, Any]],
-    ) -> None:
-        self._questions.add(
-            {
-                "kind": "load_fragment",
-                "issuer": issuer,
-                "feed": feed,
-                "code": code,
-                "header_svn": header_svn,
-                "receipts": [dict(receipt) for receipt in receipts],
-            }
-        )
-        super().load_validated_fragment(issuer, feed, code, header_svn, receipts)
+    def load_fragment(self, fragment: Fragment) -> None:
+        call = fragment._asdict()
+        self._questions.add({"kind": "load_fragment", "header_svn": call.pop("svn"), **call})
+        super().load_fragment(fragment)
 
-    def load_validated_trust_list(
-        self, issuer: str, subject: str, svn: int, keys: Mapping[str, Mapping[str, str]]
-    ) -> None:
-        self._questions.add(
-            {
-                "kind": "load_transparency_trust_list",
-                "issuer": issuer,
-                "subject": subject,
-                "svn": svn,
-                "keys": {ledger: dict(of_ledger) for ledger, of_ledger in keys.items()},
-            }
-        )
-        super().load_validated_trust_list(issuer, subject, svn, keys)
+    def load_trust_list(self, trust_list: TrustList) -> None:
+        self._questions.add({"kind": "load_transparency_trust_list", **trust_list._asdict()})
+        super().load_trust_list(trust_list)
 
     def snapshot(self) -> object:
         self._questions.add({"kind": "begin"})

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from uvmd.api.envelopes import Fragment, TrustList
 from uvmd_policy_rego.engine import EngineError
 from uvmd_policy_rego.fragments import load_fragment, load_trust_list
 from uvmd_policy_rego.ledgers import Ledgers
@@ -70,15 +71,13 @@ class _Run:
         if kind == "enforce":
             return self._session.enforce(call["point"], call["input"])
         if kind == "load_fragment":
-            return load_fragment(
-                self._session, call["issuer"], call["feed"], call["code"],
-                call.get("header_svn"), call.get("receipts") or [],
-            )  # fmt: skip
+            svn, receipts = call.get("header_svn"), call.get("receipts") or []
+            fragment = Fragment(call["issuer"], call["feed"], call["code"], svn, receipts)
+            return load_fragment(self._session, fragment)
         if kind == "load_transparency_trust_list":
             keys = call.get("keys") or {}
-            return load_trust_list(
-                self._session, self._ledgers, call["issuer"], call["subject"], call["svn"], keys
-            )
+            offered = TrustList(call["issuer"], call["subject"], call["svn"], keys)
+            return load_trust_list(self._session, self._ledgers, offered)
         raise Refusal(f"no such kind of call: {kind}")
 
 

@@ -14,7 +14,7 @@ from uvmd.api.testing.fakes import (
     MemoryState,
     fake_environment,
 )
-from uvmd.api.testing.scripted import POLICY, ScriptedEnforcer
+from uvmd.api.testing.scripted import POLICY, PlainReader, ScriptedEnforcer
 from uvmd.api.testing.workbench import Workbench
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "FakeServices",
     "Finished",
     "MemoryState",
+    "PlainReader",
     "ScriptedEnforcer",
     "Workbench",
     "fake_environment",

@@ -1,4 +1,4 @@
-"""An enforcer that answers by script: the way to a strict VM in tests."""
+"""An enforcer that answers by script: the way to a strict VM in tests. And envelopes without any."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from uvmd.api.envelopes import Fragment, LedgerKeys, TrustList
 from uvmd.api.policy import Decision, Enforcer
 from uvmd.errors import Refused
 
@@ -37,7 +38,7 @@ class ScriptedEnforcer(Enforcer):
         self.script: dict[str, Answer] = dict(script or {})
         self.otherwise = otherwise
         self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.fragments: list[tuple[bytes, str]] = []
+        self.fragments: list[Fragment | TrustList] = []
         self.metadata: dict[str, Any] = {}
         self.closed = False
 
@@ -64,8 +65,27 @@ class ScriptedEnforcer(Enforcer):
         assert isinstance(snapshot, dict)
         self.metadata = dict(snapshot)
 
-    def load_fragment(self, fragment: bytes, media_type: str) -> None:
-        self.fragments.append((fragment, media_type))
+    def load_fragment(self, fragment: Fragment) -> None:
+        self.fragments.append(fragment)
+
+    def load_trust_list(self, trust_list: TrustList) -> None:
+        self.fragments.append(trust_list)
 
     def close(self) -> None:
         self.closed = True
+
+
+class PlainReader:
+    """Takes any bytes for a valid envelope of one issuer; what begins with ``!`` is not valid."""
+
+    def fragment(self, blob: bytes, keys: LedgerKeys) -> Fragment:
+        self.reference_info(blob)
+        return Fragment("did:x", "feed", blob.decode("latin-1"))
+
+    def trust_list(self, blob: bytes) -> TrustList:
+        self.reference_info(blob)
+        return TrustList("did:x", "subject", 1, {blob.decode("latin-1"): {}})
+
+    def reference_info(self, blob: bytes) -> None:
+        if blob.startswith(b"!"):
+            raise Refused("not valid")

@@ -10,7 +10,7 @@ from uvmd.api.environment import Environment
 from uvmd.api.names import PROVIDED_BY
 from uvmd.api.resources import Handler, Record, Registered, ResourceType, Verb
 from uvmd.api.testing.fakes import FakeContainers, fake_environment
-from uvmd.api.testing.scripted import POLICY, Answer, ScriptedEnforcer
+from uvmd.api.testing.scripted import POLICY, Answer, PlainReader, ScriptedEnforcer
 from uvmd.host.bounded import Submit
 from uvmd.host.core_types import core_types
 from uvmd.host.locks import ChangeLock
@@ -50,7 +50,11 @@ class Workbench:
         self.lock = ChangeLock()
         self.table = MountTable()
         self.records = Records(records)
-        self.gate = Gate(enforcers={"scripted": ScriptedEnforcer}, selectable=["open_door", "scripted"])
+        self.gate = Gate(
+            enforcers={"scripted": ScriptedEnforcer},
+            selectable=["open_door", "scripted"],
+            envelope_readers={"cose-x509": PlainReader},
+        )
         self.types = core_types(self.gate, self.host)
         for type_ in types:
             self.types[type_.name] = Registered(
