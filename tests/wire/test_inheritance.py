@@ -96,6 +96,18 @@ def test_init_is_as_the_bare_runtime_makes_it(bridge: Connection, bare_init: int
         assert facts(container.init().pid) == facts(bare_init)
 
 
+def test_the_daemon_s_filter_of_system_calls_is_its_own(daemon: Daemon, bridge: Connection) -> None:
+    def filtered(pid: int | str) -> str:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        return status["Seccomp"].strip()
+
+    tasks = os.listdir(f"/proc/{daemon.daemon_pid}/task")
+    assert {filtered(f"{daemon.daemon_pid}/task/{task}") for task in tasks} == {"2"}
+    assert filtered(daemon.monitor_pid) == filtered("self")
+    with created(bridge, "/bin/sleep", "60") as container:
+        assert filtered(container.init().pid) == filtered("self")
+
+
 def test_an_exec_is_as_its_container(bridge: Connection) -> None:
     with created(bridge, "/bin/sleep", "60") as container:
         init, exec_ = container.init(), container.exec("/bin/sleep", "60")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -23,13 +25,56 @@ def findings(*flags: str) -> dict[str, doctor.Finding]:
 
 def test_a_machine_that_runs_the_tests_has_a_runtime_cgroups_and_a_kernel() -> None:
     seen = findings("--transport", "unix:/x")
-    for what in ("user", "kernel", "control groups", "platform", "OCI runtime", "transport", "plugins"):
+    for what in (
+        "user",
+        "kernel",
+        "namespaces",
+        "control groups",
+        "platform",
+        "OCI runtime",
+        "transport",
+        "plugins",
+    ):
         assert seen[what].state == doctor.OK, seen[what]
 
 
 def test_a_runtime_that_is_named_and_not_there_is_missing() -> None:
     seen = findings("--runtime-name", "/nowhere/crun")["OCI runtime"]
     assert (seen.state, seen.found) == (doctor.MISSING, "no /nowhere/crun")
+
+
+def test_the_filter_is_counted_or_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = findings("--transport", "unix:/x")["system call filter"]
+    assert (seen.state, seen.found.partition(" ")[2]) == (doctor.OK, "calls are refused to the daemon")
+    with_power = findings("--transport", "unix:/x", "--vm-agent")["system call filter"]
+    assert int(seen.found.split()[0]) == int(with_power.found.split()[0]) + 1
+    monkeypatch.setattr(abilities, "has_seccomp", lambda: False)
+    seen = findings("--transport", "unix:/x")["system call filter"]
+    assert (seen.state, seen.found) == (doctor.NOTE, "not in this kernel")
+
+
+def test_folders_that_cannot_be_written_to_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--transport", "unix:/x", "--paths-run-dir", str(tmp_path), "--paths-bundle-roots")
+    seen = findings(*flags, f"{tmp_path}/a/b")
+    assert seen[f"folder {tmp_path}"].state == doctor.OK
+    assert seen[f"folder {tmp_path}/a/b"].found.endswith("will be made")
+    real, odd = os.statvfs(tmp_path), {"f_flag": os.ST_RDONLY, "f_bavail": 0, "f_favail": 0}
+    for field, words in zip(odd, ("read-only", "full", "full"), strict=True):
+        facts = {name: getattr(real, name) for name in dir(real) if name.startswith("f_")}
+        answer = SimpleNamespace(**{**facts, "f_files": 1, field: odd[field]})
+        monkeypatch.setattr(os, "statvfs", lambda path, answer=answer: answer)
+        found = findings(*flags, str(tmp_path))[f"folder {tmp_path}"]
+        assert (found.state, found.found.rpartition(" ")[2]) == (doctor.MISSING, words)
+
+
+def test_a_kernel_without_a_kind_of_namespaces_runs_no_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abilities, "missing_namespaces", lambda: ["pid", "net"])
+    seen = findings("--transport", "unix:/x")["namespaces"]
+    assert (seen.state, seen.found) == (doctor.MISSING, "no pid, net")
+    needed = [Requirement("feature", "net", "adapters"), Requirement("feature", "mnt", "mounts")]
+    assert [one.state for one in doctor._required("lamp", needed)] == [doctor.MISSING, doctor.OK]
 
 
 def test_vsock_is_needed_only_by_a_transport_over_it(monkeypatch: pytest.MonkeyPatch) -> None:

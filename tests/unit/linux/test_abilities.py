@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,3 +62,16 @@ def test_targets_are_asked_of_the_kernel_where_no_file_tells(monkeypatch: pytest
 
     monkeypatch.setattr(devmapper, "target_types", refuse)
     assert not abilities.has_dm_target("linear")
+
+
+def test_features_are_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert abilities.has_feature("pid")
+    assert not abilities.has_feature("no-such-feature")
+    (tmp_path / "pid").touch()
+    assert abilities.missing_namespaces(str(tmp_path)) == ["mnt", "net", "ipc", "uts", "cgroup"]
+    assert abilities.has_feature("seccomp")
+    monkeypatch.setattr(syscalls, "has_filters", lambda: False)
+    assert not abilities.has_feature("seccomp")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="riscv64"))
+    monkeypatch.setattr(syscalls, "has_filters", lambda: True)
+    assert not abilities.has_feature("seccomp")

@@ -39,7 +39,8 @@ class Requirement(NamedTuple):
     """Something that a VM must have for a plugin to do its work; ``uvmd doctor`` looks for it.
 
     ``kind`` is ``program`` (found as a child of the monitor would find it; ``a|b``: either),
-    ``filesystem`` (a type that the kernel mounts) or ``dm-target`` (device-mapper has it).
+    ``filesystem`` (a type that the kernel mounts), ``dm-target`` (device-mapper has it) or
+    ``feature`` (``seccomp``, ``vsock``, or a kind of namespaces as in /proc/self/ns).
     ``purpose`` says what does not work without it. ``optional``: some VMs do without.
     """
 

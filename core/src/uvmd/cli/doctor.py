@@ -35,9 +35,12 @@ def examine(config: Config) -> Iterator[Finding]:
     """Yield the findings on the machine where this runs, the most basic ones first."""
     yield _user()
     yield _kernel()
+    yield _namespaces()
+    yield _filter(config)
     yield _control_groups()
     yield from _platform()
     yield _runtime(config)
+    yield from _folders(config)
     yield _transport(config)
     if config.vm.time_sync != "off":
         yield _clock()
@@ -58,6 +61,25 @@ def _kernel() -> Finding:
     if missing:
         return Finding("kernel", MISSING, f"{release}, without {', '.join(missing)}", "mounting safely")
     return Finding("kernel", OK, release)
+
+
+def _namespaces() -> Finding:
+    from uvmd.linux import abilities
+
+    missing = abilities.missing_namespaces()
+    if missing:
+        return Finding("namespaces", MISSING, f"no {', '.join(missing)}", "containers")
+    return Finding("namespaces", OK, ", ".join(abilities.NAMESPACES))
+
+
+def _filter(config: Config) -> Finding:
+    from uvmd.daemon import confinement
+    from uvmd.linux import abilities, seccomp
+
+    if not abilities.has_seccomp():
+        return Finding("system call filter", NOTE, "not in this kernel", "the daemon confines itself")
+    refused = seccomp.numbers(confinement.denied(powers_off=config.vm.agent))
+    return Finding("system call filter", OK, f"{len(refused)} calls are refused to the daemon")
 
 
 def _control_groups() -> Finding:
@@ -98,6 +120,27 @@ def _runtime(config: Config) -> Finding:
     if not found:
         return Finding("OCI runtime", MISSING, f"no {' and no '.join(names)}", "containers")
     return Finding("OCI runtime", OK, found[0])
+
+
+def _folders(config: Config) -> Iterator[Finding]:
+    """Where uvmd writes: there, or to be made, in something that can be written to and has room."""
+    uses = {config.paths.run_dir: "the journal, which a next daemon reads"}
+    uses |= dict.fromkeys(config.paths.bundle_roots, "bundles and what is mounted in them")
+    if config.log.file:
+        uses[os.path.dirname(os.path.abspath(config.log.file))] = "the log"
+    for path, use in uses.items():
+        there = path
+        while not os.path.isdir(there) and there != "/":
+            there = os.path.dirname(there) or "/"
+        found = os.statvfs(there)
+        free = found.f_bavail * found.f_frsize // 2**20
+        what = f"folder {path}"
+        if found.f_flag & os.ST_RDONLY:
+            yield Finding(what, MISSING, f"{there} is read-only", use)
+        elif not free or (found.f_files and not found.f_favail):
+            yield Finding(what, MISSING, f"{there} is full", use)
+        else:
+            yield Finding(what, OK, f"{free} MiB free" + ("" if there == path else ", will be made"))
 
 
 def _transport(config: Config) -> Finding:
@@ -153,5 +196,9 @@ def _find(one: Requirement) -> str:
     if one.kind == "program":
         paths = (find_program(name, DEFAULT_PATH) for name in one.name.split("|"))
         return next(filter(None, paths), "")
-    there = abilities.has_filesystem if one.kind == "filesystem" else abilities.has_dm_target
+    there = {
+        "filesystem": abilities.has_filesystem,
+        "dm-target": abilities.has_dm_target,
+        "feature": abilities.has_feature,
+    }[one.kind]
     return "in the kernel, or a module of it" if there(one.name) else ""

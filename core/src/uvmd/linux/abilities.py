@@ -1,4 +1,4 @@
-"""What this kernel can do: system calls, filesystems, device-mapper targets, vsock.
+"""What this kernel can do: system calls and their filters, namespaces, filesystems, device-mapper, vsock.
 
 A feature that is a module counts as there when its file lies where modprobe would find it;
 it is not loaded.
@@ -10,9 +10,10 @@ import errno
 import os
 import posixpath
 import socket
+from collections.abc import Callable
 from typing import Final
 
-from uvmd.linux import devmapper, syscalls
+from uvmd.linux import devmapper, seccomp, syscalls
 
 #: What uvmd calls beyond Python's own, and the kernel that brought it.
 SYSTEM_CALLS: Final = {
@@ -22,6 +23,9 @@ SYSTEM_CALLS: Final = {
     "fsmount": (syscalls.SYS_FSMOUNT, "5.2"),
     "move_mount": (syscalls.SYS_MOVE_MOUNT, "5.2"),
 }
+
+#: Those that containers are made of.
+NAMESPACES: Final = ("mnt", "pid", "net", "ipc", "uts", "cgroup")
 
 
 def missing_calls() -> list[str]:
@@ -39,6 +43,27 @@ def missing_calls() -> list[str]:
         if error.errno == errno.ENOSYS:
             missing.append("pidfd_open (Linux 5.3)")
     return missing
+
+
+def missing_namespaces(folder: str = "/proc/self/ns") -> list[str]:
+    """Return the kinds of namespaces that containers are made of and this kernel lacks."""
+    return [name for name in NAMESPACES if not os.path.lexists(f"{folder}/{name}")]
+
+
+def has_seccomp() -> bool:
+    """Say whether system calls can be filtered, on a machine whose numbers we know."""
+    try:
+        seccomp.numbers([])
+    except OSError:
+        return False
+    return syscalls.has_filters()
+
+
+def has_feature(name: str) -> bool:
+    """Say whether the kernel has ``seccomp``, ``vsock``, or namespaces of a kind, say ``net``."""
+    if name in NAMESPACES:
+        return name not in missing_namespaces()
+    return FEATURES[name]() if name in FEATURES else False
 
 
 def has_vsock() -> bool:
@@ -87,3 +112,6 @@ def _module_of(line: str) -> str:
     """The module of a line such as ``kernel/fs/9p/9p.ko.xz: kernel/net/9p/9pnet.ko.xz``."""
     file = posixpath.basename(line.partition(":")[0].strip())
     return file.partition(".ko")[0].replace("-", "_")
+
+
+FEATURES: Final[dict[str, Callable[[], bool]]] = {"seccomp": has_seccomp, "vsock": has_vsock}

@@ -30,7 +30,7 @@ NAMED = {
 }
 EVENTS = ("container_event", "span_ended")
 #: What a plugin may require of a VM.
-REQUIREMENTS = ("program", "filesystem", "dm-target")
+REQUIREMENTS = ("program", "filesystem", "dm-target", "feature")
 
 
 class Declared(NamedTuple):

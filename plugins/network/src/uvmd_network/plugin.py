@@ -29,4 +29,7 @@ def container_network() -> Iterable[Named]:
 @hookimpl
 def requirements() -> Iterable[Requirement]:
     """Netlink does the rest."""
-    return [Requirement("program", "udhcpc|busybox", "adapters without addresses, by DHCP", optional=True)]
+    return [
+        Requirement("feature", "net", "adapters in pods"),
+        Requirement("program", "udhcpc|busybox", "adapters without addresses, by DHCP", optional=True),
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from uvmd.api import Named, hookimpl
+from uvmd.api import Named, Requirement, hookimpl
 
 
 @hookimpl
@@ -30,3 +30,9 @@ def envelope_readers() -> Iterable[Named]:
 def cli_commands() -> Iterable[Named]:
     """``uvmctl policy``: tools for policies; they need no daemon."""
     return [Named("policy", "uvmd_policy_rego.cli:policy")]
+
+
+@hookimpl
+def requirements() -> Iterable[Requirement]:
+    """policyd runs under a filter, or not at all."""
+    return [Requirement("feature", "seccomp", "policies of a host: policyd is confined")]
