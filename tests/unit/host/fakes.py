@@ -108,6 +108,9 @@ class FakeMonitor:
         self.last_slot += 1
         return self.last_slot
 
+    def skip_slots(self, highest: int) -> None:
+        self.last_slot = max(self.last_slot, highest)
+
     def hello(self) -> FakeMonitor:
         return self
 

@@ -124,6 +124,18 @@ def test_an_interrupted_create_is_undone(bench: Bench) -> None:
     assert told == []
 
 
+def test_a_slot_that_only_the_journal_knows_is_nobody_elses(bench: Bench) -> None:
+    bench.running("c1")
+    bench.create("c2")
+    bench.ctx.journal.save(bench.ctx.registry.get("c2"), state=State.CREATING)
+    # Killed before it had the slot opened: the monitor goes on counting below it.
+    bench.monitor.slots.pop(2)
+    bench.monitor.last_slot = 1
+    reborn(bench, finish=False)
+    exec.execute(bench.ctx, "c1", ExecuteRequest(oci_process={"args": ["a"], "cwd": "/"}))
+    assert sorted(bench.monitor.slots) == [1, 3]
+
+
 def test_an_interrupted_create_keeps_what_it_did_not_make(bench: Bench) -> None:
     bench.bundle("c1").mkdir()
     (bench.bundle("c1") / "config.json").write_text("theirs")

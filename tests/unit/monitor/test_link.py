@@ -80,6 +80,13 @@ def test_hello_returns_what_the_monitor_has_kept(played: Played) -> None:
     assert [played.link.new_slot(), played.link.new_slot()] == [13, 14]
 
 
+def test_numbers_that_the_journal_names_are_skipped(played: Played) -> None:
+    played.link.skip_slots(4)
+    assert played.link.new_slot() == 5
+    played.link.skip_slots(4)
+    assert played.link.new_slot() == 6
+
+
 def test_a_request_that_was_begun_goes_on_in_the_slots_that_it_had(played: Played) -> None:
     items = [wire.encode_slot(number, 0, None, False, False, b"", False, 77) for number in (4, 5)]
     thread = played.answering(1, 2, items, wire.encode_numbers([77]), 5)

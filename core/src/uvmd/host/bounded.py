@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Protocol
 
 from uvmd.errors import DeadlineExceeded
 from uvmd.host.doing import doing, working_for
+from uvmd.observe.steps import follow, followed
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ class Bounded:
         self._work = work
         self._what = what
         self._doing = doing()
+        self._trace = followed()
+        self._queued_ns = monotonic_ns()
         self._mutex = threading.Lock()
         self._finished = threading.Event()
         self._abandoned = False
@@ -45,6 +49,9 @@ class Bounded:
         """Do the work, on whatever thread; not at all when nobody waits any more."""
         if self._abandoned:
             return
+        if self._trace is not None:
+            self._trace.note("queue", self._queued_ns)
+        follow(self._trace)
         try:
             with working_for(self._doing):
                 self._work(self._settle)
@@ -56,6 +63,7 @@ class Bounded:
                     extra={"request": self._what, "error": str(error)},
                 )
         finally:
+            follow(None)
             self._finished.set()
 
     def wait(self, timeout_s: float) -> None:

@@ -121,10 +121,10 @@ class Host:
         )
         self._memory_limit = MemoryLimit(cgroups, settings.pods_cgroup, settings.reserve_bytes)
         self.containers = ContainerView(self._context.registry)
-        self._sources: dict[str, Callable[[], Any]] = {
-            "uvmd.ps": lambda: properties.list_containers(self._context),
-            "uvmd.usage": lambda: properties.list_usage(self._context),
-            "uvmd.mounts": lambda: self._context.mounts.rows(self.containers),
+        self._sources: dict[str, Callable[[str], Any]] = {
+            "uvmd.ps": lambda argument: properties.list_containers(self._context),
+            "uvmd.usage": lambda argument: properties.list_usage(self._context),
+            "uvmd.mounts": lambda argument: self._context.mounts.rows(self.containers),
         }
 
     # Start and stop
@@ -276,8 +276,11 @@ class Host:
         """See ``operations.properties``."""
         return properties.properties(self._context, container_id, types, self._sources)
 
-    def serve_property(self, name: str, source: Callable[[], Any]) -> None:
-        """Serve another ``uvmd.*`` property of the VM. Before the first request."""
+    def serve_property(self, name: str, source: Callable[[str], Any]) -> None:
+        """Serve another ``uvmd.*`` property of the VM. Before the first request.
+
+        A type ``NAME:ARGUMENT`` is asked for with what stands behind the colon.
+        """
         self._sources[name] = source
 
     def modify(

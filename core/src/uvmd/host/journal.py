@@ -20,6 +20,7 @@ from typing import Any, Final
 from uvmd.host.containers import Container, State
 from uvmd.host.processes import Kind, Process
 from uvmd.linux.files import unlink_if_there, write_all
+from uvmd.observe.steps import step
 from uvmd.oci.role import Kind as ContainerKind
 from uvmd.oci.role import Role
 
@@ -106,10 +107,11 @@ class Journal:
     def _write(self, name: str, entry: Entry) -> None:
         path = f"{self._directory}/{name}.json"
         aside = f"{self._directory}/{name}.new"
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        write_all(fd, json.dumps(entry, separators=(",", ":")).encode())
-        unlink_if_there(path)
-        os.rename(aside, path)
+        with step("journal"):
+            fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            write_all(fd, json.dumps(entry, separators=(",", ":")).encode())
+            unlink_if_there(path)
+            os.rename(aside, path)
 
     def _unlink(self, name: str) -> None:
         with self._lock:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from uvmd.errors import DeadlineExceeded
+from uvmd.observe.steps import step
 
 #: A host gives up after 300 s; every request but a wait is answered before that.
 REQUEST_LIMIT_S = 240.0
@@ -114,7 +115,9 @@ class ChangeLock:
                 return claim
             claim.granted = threading.Event()
             self._queue.append(claim)
-        if claim.granted.wait(max(0.0, deadline - self._clock())):
+        with step("lock"):
+            granted = claim.granted.wait(max(0.0, deadline - self._clock()))
+        if granted:
             return claim
         with self._mutex:
             if claim.granted.is_set():  # granted between the timeout and here

@@ -50,6 +50,7 @@ from uvmd.host.plans import check_plan, cleaned, verb_of
 from uvmd.host.records import Key, Records
 from uvmd.host.requests import NULL_ID, check_strict_id
 from uvmd.host.table import MountTable
+from uvmd.observe.steps import step
 from uvmd.policy.gate import Gate
 
 log = logging.getLogger(__name__)
@@ -262,7 +263,8 @@ class Modifier:
         kept: list[int] = []
         try:
             context = Context(deadline - GRACE_S, strict, kept.append)
-            found = handler.find(request.settings, request.verb, context)
+            with step("find"):
+                found = handler.find(request.settings, request.verb, context)
             name, keys = request.entry.type.name, self._keys(request, found)
             with self._lock.hold(
                 keys,
@@ -292,7 +294,8 @@ class Modifier:
         record = self._records.get(*key)
         view = View(strict, request.container_id, self._table, self._host.containers)
         method = getattr(request.handler, request.verb.value.lower())
-        plan = method(request.settings, found, view, record)
+        with step("plan"):
+            plan = method(request.settings, found, view, record)
         check_plan(request.entry, request.verb, plan)
         if plan is Plan.nothing():
             settle()
@@ -303,7 +306,8 @@ class Modifier:
             journalled = bool(request.entry.plugin)
             try:
                 if journalled:
-                    self._begin(key, request, plan)
+                    with step("journal"):
+                        self._begin(key, request, plan)
                 self._apply(request, plan, answers, record, self._watch(keys), settle)
             except BaseException:
                 put_back()
@@ -346,15 +350,17 @@ class Modifier:
             self._gate.mark(f"{request.what}: {failure}")
 
         with transaction(report) as undo:
-            made = plan.apply(undo, answers)
-            follow(undo)
+            with step("apply"):
+                made = plan.apply(undo, answers)
+                follow(undo)
             # The host was told that it failed. What can be undone is, or the host and we
             # would part ways; what cannot is done, and is recorded as done.
             if not settle() and undo.irreversible is None:
                 raise DeadlineExceeded(f"{request.what}: finished after its time, undone")
             if request.entry.plugin:
                 kept = None if request.verb is Verb.REMOVE else made if made is not None else record
-                self._records.commit(*self._record_key(request), kept, self._table)
+                with step("journal"):
+                    self._records.commit(*self._record_key(request), kept, self._table)
 
     @staticmethod
     def _record_key(request: _Request) -> tuple[str, str]:

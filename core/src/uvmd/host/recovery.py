@@ -78,6 +78,10 @@ def recover(ctx: Context, state: MonitorState) -> list[Callable[[], None]]:
             if container.deleted_by not in state.requests:
                 unfinished.append(partial(finish_delete, ctx, container))
     settled += _take_up_external(ctx, ctx.journal.external(), slots, claimed)
+    # A slot that was not opened yet, or that another monitor had, stands in the journal alone:
+    # given to another process, it would go when this container does.
+    inits = [container.init for container in ctx.registry.containers()]
+    ctx.slots.skip_slots(max((init.slot for init in inits if init is not None), default=0))
     for slot in slots.keys() - claimed:
         _drop_slot(ctx, slots[slot])
     _sweep(ctx)

@@ -111,6 +111,13 @@ class Link:
         left = self._earlier.get(self.request_of())
         return left.pop(0) if left else next(self._slots)
 
+    def skip_slots(self, highest: int) -> None:
+        """Give no number up to ``highest`` to anybody anew: an earlier daemon's records name it.
+
+        The monitor has not heard of a slot that was not opened yet. Before the first request.
+        """
+        self._slots = itertools.count(max(next(self._slots), 1 + highest))
+
     def earlier_slots(self, request: int) -> list[int]:
         """Return, once, the slots that earlier daemons made for a request and nobody took up."""
         return self._earlier.pop(request, [])

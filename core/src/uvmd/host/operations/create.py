@@ -22,6 +22,7 @@ from uvmd.host.processes import Kind, Process
 from uvmd.host.requests import check_new_id, check_pod_id
 from uvmd.linux import proc
 from uvmd.linux.files import unlink_if_there
+from uvmd.observe.steps import step
 from uvmd.oci.role import Kind as ContainerKind
 from uvmd.oci.role import Role, read_role
 from uvmd.oci.shape.sources import apply_schemes
@@ -51,7 +52,8 @@ def create(
     document = read_spec(spec, strict=strict)
     ctx.registry.require_free(container_id)
     role = read_role(container_id, document)
-    assigned = hardware.find_assigned(ctx, role, document)
+    with step("find"):
+        assigned = hardware.find_assigned(ctx, role, document)
     keys = _lock_keys(container_id, role, document)
     with ctx.changing(*keys, who=f"create {container_id:.140}"):
         if ctx.gate.strict is not strict:  # a policy has come meanwhile
@@ -71,7 +73,8 @@ def create(
             ctx.registry.add(container)
             undo.callback(ctx.registry.remove, container, step="forget the container")
             pod = _enter_pod(ctx, container, undo)
-            planned = planning.plan(ctx, container, document, assigned)
+            with step("plan"):
+                planned = planning.plan(ctx, container, document, assigned)
             _apply(ctx, container, planned, undo)
             if pod is not None:
                 ctx.pods.ready(pod)
@@ -132,7 +135,8 @@ def _apply(ctx: Context, container: Container, planned: Planned, undo: Undo) -> 
     init = Process(slot, Kind.INIT, container.id, args=tuple(process.get("args", ())), terminal=terminal)
     container.init = init
     try:
-        bundle.prepare(ctx, container, planned, undo)
+        with step("bundle"):
+            bundle.prepare(ctx, container, planned, undo)
         console = ctx.console_socket(slot) if terminal else ""
         ctx.registry.expect(init)
         ctx.slots.open_slot(slot, terminal=terminal, console_socket=console, label=container.id)
@@ -145,7 +149,8 @@ def _apply(ctx: Context, container: Container, planned: Planned, undo: Undo) -> 
         init.start_time = proc.start_time(init.pid)
         if planned.sources.pod:
             pod_sources.release(ctx, container)
-        ctx.network.attach(container.role, init.pid, undo)
+        with step("network"):
+            ctx.network.attach(container.role, init.pid, undo)
         # Before anybody can see the container: from then on it is not undone any more.
         ctx.journal.save(container, state=State.CREATED)
     except OSError as error:

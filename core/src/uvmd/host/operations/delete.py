@@ -20,6 +20,7 @@ from uvmd.host.requests import check_strict_id
 from uvmd.linux import proc
 from uvmd.linux.paths import is_below, remove_empty
 from uvmd.linux.trees import remove_tree
+from uvmd.observe.steps import step
 from uvmd.oci.role import Kind as ContainerKind
 
 log = logging.getLogger(__name__)
@@ -130,9 +131,10 @@ def take_down(ctx: Context, container: Container) -> list[UvmdError]:
         ("parent of the bundle", lambda: _remove_parent(container)),
         ("pod", lambda: sandbox.remove_cgroup(ctx, container)),
     ]
-    for what, step in steps:
+    for what, remove in steps:
         try:
-            step()
+            with step("remove", what):
+                remove()
         except UvmdError as error:
             errors.append(error)
         except OSError as error:
@@ -168,7 +170,9 @@ def _end_init(ctx: Context, container: Container) -> None:
         ctx.slots.kill(init.slot, signal.SIGKILL)
     except OSError:
         pass  # gone, and draining
-    if not ctx.registry.wait_terminated(container, ctx.settings.drain_grace_s + _KILL_S):
+    with step("wait", "for init"):
+        ended = ctx.registry.wait_terminated(container, ctx.settings.drain_grace_s + _KILL_S)
+    if not ended:
         log.warning("container did not end in time, ignoring", extra={"container": container.id})
         # Those who wait for it, and for news of it, must not wait for ever.
         ctx.timers.post(lambda: ctx.exits.give_up(init))

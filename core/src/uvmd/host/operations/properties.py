@@ -14,14 +14,15 @@ from uvmd.host.processes import Process
 from uvmd.host.requests import NULL_ID
 from uvmd.linux.cgroup_stats import read_stats
 from uvmd.linux.cgroup_usage import read_usage
+from uvmd.observe.steps import step
 
 log = logging.getLogger(__name__)
 
 _OWN: Final = "uvmd."
 _DENIED: Final = "get properties denied due to policy: "
 
-#: Makes one ``uvmd.*`` property of the VM.
-Source = Callable[[], Any]
+#: Makes one ``uvmd.*`` property of the VM, from what stands behind a colon in its type: mostly nothing.
+Source = Callable[[str], Any]
 
 
 def properties(
@@ -39,8 +40,22 @@ def properties(
         raise Refused("the VM has no properties of these types")
     with ctx.changing(who=f"properties {container_id:.140}"):
         ctx.gate.ask("get_properties", {}, _DENIED)
-    if of_vm:
-        return {kind: sources[kind]() for kind in types if _is_known(kind, sources)}
+    with step("read"):
+        return _of_vm(types, sources) if of_vm else _of_container(ctx, container_id, types)
+
+
+def _of_vm(types: Sequence[str], sources: Mapping[str, Source]) -> dict[str, Any]:
+    found = {}
+    for kind in types:
+        name, _, argument = kind.partition(":")
+        if name in sources:
+            found[kind] = sources[name](argument)
+        else:
+            log.warning("unknown property type, ignoring", extra={"property": kind[:60]})
+    return found
+
+
+def _of_container(ctx: Context, container_id: str, types: Sequence[str]) -> dict[str, Any]:
     container = ctx.registry.get(container_id)
     found: dict[str, Any] = {}
     try:
@@ -55,13 +70,6 @@ def properties(
     except OSError as error:
         raise Failed(f"properties of {container_id}: {error.filename}: {error.strerror}") from error
     return found
-
-
-def _is_known(kind: str, sources: Mapping[str, Source]) -> bool:
-    if kind in sources:
-        return True
-    log.warning("unknown property type, ignoring", extra={"property": kind[:60]})
-    return False
 
 
 def list_containers(ctx: Context) -> dict[str, Any]:
