@@ -16,6 +16,7 @@ from uvmd.bridge.frames import Frame
 from uvmd.bridge.hresult import name_of
 from uvmd.bridge.identifiers import ZERO_GUID, Message
 from uvmd.observe.spans import Span, Spans
+from uvmd.observe.steps import followed
 
 
 def wait(host: Peer, pid: int, timeout_ms: int = FOREVER_MS, container_id: str = "c") -> int:
@@ -204,6 +205,27 @@ def test_a_span_is_parented_by_the_callers_context() -> None:
     assert (span.message_type, span.response_type) == (Message.DELETE, 0x20100D01)
     assert (span.trace_id, span.parent_id) == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
     assert span.error == "no such container"
+
+
+def test_a_request_somebody_listens_to_has_its_steps_and_the_thread_is_free_again() -> None:
+    spans, seen = Spans(), list[Span]()
+    spans.add_listener(seen.append)
+    host = Peer(FakeHost(), spans=spans).connect()
+    host.post_fields(Message.DELETE)
+    names = [(one.name, one.parent_id == seen[-1].span_id) for one in seen[-1].parts()]
+    assert names == [("queue", True), ("parse", True), ("decode body", True), ("answer", True)]
+    assert followed() is None
+
+
+def test_a_wait_that_may_last_for_days_keeps_no_steps() -> None:
+    spans, seen = Spans(), list[Span]()
+    spans.add_listener(seen.append)
+    host = Peer(FakeHost(), spans=spans).connect()
+    wait(host, host.create())
+    assert seen[-1].name == "create"
+    host.fake.exit_init("c", 3)
+    assert seen[-1].name == "wait"
+    assert list(seen[-1].parts()) == []
 
 
 # Requests and answers that outlive a daemon

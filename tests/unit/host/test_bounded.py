@@ -8,6 +8,7 @@ import pytest
 
 from uvmd.errors import DeadlineExceeded, Refused
 from uvmd.host.bounded import Bounded
+from uvmd.observe.steps import Trace, follow, followed, step, steps_of
 
 Settle = Callable[[], bool]
 
@@ -20,6 +21,24 @@ def test_what_the_work_raises_is_raised_to_the_one_who_waits() -> None:
     call.run()
     with pytest.raises(Refused, match="no"):
         call.wait(0)
+
+
+def test_the_steps_of_the_work_are_the_request_s_on_whatever_thread() -> None:
+    def work(settle: Settle) -> None:
+        with step("find"):
+            pass
+
+    trace = Trace(0)
+    follow(trace)
+    call = Bounded(work, "work")
+    follow(None)
+    call.run()
+    call.wait(0)
+    assert followed() is None
+    assert [(one.name, one.parent) for one in steps_of(trace.take(), 1 << 62)] == [
+        ("queue", -1),
+        ("find", -1),
+    ]
 
 
 def test_work_that_nobody_waits_for_any_more_does_not_begin() -> None:

@@ -195,7 +195,7 @@ def test_the_vm_has_only_properties_of_our_own(bench: Bench, types: list[str]) -
 def test_the_vm_s_own_properties_come_from_their_sources(bench: Bench) -> None:
     bench.running()
     external.execute(bench.ctx, ExecuteRequest(args=("secret",)))
-    sources = {"uvmd.ps": lambda: properties.list_containers(bench.ctx), "uvmd.x": lambda: 1}
+    sources = {"uvmd.ps": lambda _: properties.list_containers(bench.ctx), "uvmd.x": lambda _: 1}
     found = properties.properties(bench.ctx, NULL_ID, ["uvmd.ps", "uvmd.x", "uvmd.unknown"], sources)
     assert set(found) == {"uvmd.ps", "uvmd.x"}
     (container,) = found["uvmd.ps"]["containers"]

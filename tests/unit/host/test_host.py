@@ -98,9 +98,9 @@ def test_start_of_an_unknown_container_changes_nothing(host: Host) -> None:
 
 
 def test_own_properties_can_be_added(host: Host) -> None:
-    host.serve_property("uvmd.mounts", lambda: [1])
-    found = host.properties(NULL_ID, ["uvmd.ps", "uvmd.mounts"])
-    assert found["uvmd.mounts"] == [1]
+    host.serve_property("uvmd.mounts", lambda argument: [argument])
+    found = host.properties(NULL_ID, ["uvmd.ps", "uvmd.mounts", "uvmd.mounts:below/x:y"])
+    assert (found["uvmd.mounts"], found["uvmd.mounts:below/x:y"]) == ([""], ["below/x:y"])
     assert found["uvmd.ps"]["containers"] == []
 
 

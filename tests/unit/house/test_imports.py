@@ -25,11 +25,11 @@ TABLE: dict[str, set[str]] = {
     "monitor": set(),
     "observe": {"errors"},
     "codec": FLOOR,
-    "policy": FLOOR,
+    "policy": FLOOR | {"observe.steps"},
     "plugin_manager": FLOOR,
     "transport": FLOOR | {"monitor.link"},
     "stdio": FLOOR | {"linux", "monitor.link"},
-    "oci": FLOOR | {"linux", "monitor.link"},
+    "oci": FLOOR | {"linux", "monitor.link", "observe.steps"},
     "host": FLOOR | {"linux", "observe", "codec", "policy", "plugin_manager", "stdio", "oci", "monitor.link"},
     "bridge": FLOOR | {"host", "transport", "observe", "codec"},
     "client": FLOOR

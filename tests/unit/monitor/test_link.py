@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -340,3 +341,20 @@ def test_a_deadline_without_end_is_a_very_long_one(played: Played) -> None:
     thread = played.answering(0, 0, b"", 0)
     played.link.run(["x"], env={}, deadline_s=float("inf"))
     thread.join()
+
+
+def test_a_question_is_noted_in_words_for_as_long_as_its_answer_takes(played: Played) -> None:
+    noted: list[tuple[str, str]] = []
+
+    @contextmanager
+    def step(kind: str, what: str) -> Iterator[None]:
+        noted.append((kind, what))
+        yield
+        noted.append(("answered", what))
+
+    played.link.note_steps(step)
+    thread = played.answering(0, 0, b"", 0)
+    played.link.run(["/bin/true"], env={}, deadline_s=5)
+    thread.join()
+    assert noted == [("monitor", "run"), ("answered", "run")]
+    assert set(wire.WORDS) <= set(wire.SHAPES)

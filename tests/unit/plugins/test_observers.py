@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,6 +20,22 @@ def test_events_are_told_in_order_and_stop_waits_for_those_that_are_queued() -> 
     assert heard == list(range(100))
     observers.tell(100)
     assert heard == list(range(100))
+
+
+def test_several_that_belong_together_are_made_anew_on_each_observer_s_thread() -> None:
+    class Events:
+        def __iter__(self) -> Iterator[tuple[str, int]]:
+            yield from ((threading.current_thread().name, number) for number in range(2))
+
+    heard: list[tuple[str, tuple[str, int]]] = []
+    a = Observer("a", lambda event: heard.append(("observer-a", event)))
+    b = Observer("b", lambda event: heard.append(("observer-b", event)))
+    observers = Observers([a, b], "event")
+    observers.tell_all(Events())
+    observers.stop(5)
+    assert sorted(heard) == [
+        (name, (name, number)) for name in ("observer-a", "observer-b") for number in (0, 1)
+    ]
 
 
 def test_a_slow_observer_loses_events_and_they_are_counted() -> None:
@@ -50,8 +67,8 @@ def test_an_observer_that_raises_is_logged_once_and_goes_on(caplog: pytest.LogCa
         heard.append(event)
 
     observer = Observer("a", sometimes)
-    for number in range(5):
-        observer.tell({"event": number})
+    observer.tell("event", range(2))
+    observer.tell("event", range(2, 5))
     observer.stop(5)
     assert heard == [3, 4]
     assert len(caplog.records) == 1
@@ -83,5 +100,5 @@ def test_without_a_thread_to_be_had_the_event_is_dropped_and_counted(monkeypatch
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     observer = Observer("a", print)
-    observer.tell({"event": 1})
+    observer.tell("event", [1])
     assert observer.dropped == 1

@@ -14,6 +14,7 @@ from uvmd.api.envelopes import Fragment, TrustList
 from uvmd.api.policy import Decision, Enforcer
 from uvmd.api.testing import POLICY, PlainReader, ScriptedEnforcer
 from uvmd.errors import DeadlineExceeded, Failed, Inconsistent, PolicyDenied, Refused
+from uvmd.observe.steps import Trace, follow, steps_of
 from uvmd.policy.gate import Gate
 from uvmd.policy.selection import PolicySettings
 from uvmd.policy.stances import CLOSED
@@ -118,6 +119,16 @@ def test_everything_else_is_a_no(answer: object) -> None:
     gate, _ = gate_with(answer)
     with pytest.raises(PolicyDenied, match=r"^creation denied: .+"):
         gate.ask("create_container", {"envList": ["A=1"], "capabilities": {}}, "creation denied: ")
+
+
+def test_a_question_is_a_step_of_the_request_that_asks_it() -> None:
+    gate, _ = gate_with(False)
+    trace = Trace(0)
+    follow(trace)
+    with pytest.raises(PolicyDenied):
+        gate.ask("create_container", {"envList": ["SECRET=1"]})
+    follow(None)
+    assert [one.name for one in steps_of(trace.take(), 1 << 62)] == ["policy create_container"]
 
 
 def test_the_reason_of_a_denial_is_shown() -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uvmd import codec
 from uvmd.bridge.plain import NOTHING, Common, is_guid, read_common
 from uvmd.errors import InvalidMessage, UvmdError
+from uvmd.observe.steps import step
 
 if TYPE_CHECKING:
     from uvmd.api.wire import WireModel
     from uvmd.bridge.dispatch import Operation
     from uvmd.bridge.facade import Timer
+    from uvmd.observe.steps import Trace
 
 M = TypeVar("M", bound="WireModel")
 
@@ -65,6 +67,7 @@ class Call:
         "attempt",
         "slot",
         "state",
+        "trace",
         "_body",
         "_value",
         "_unreadable",
@@ -97,6 +100,8 @@ class Call:
         self.counted = False
         self.timer: Timer | None = None
         self.answer = answer
+        #: Where its steps are noted, while somebody listens; not of a wait, which may last for days.
+        self.trace: Trace | None = None
         self._body = body
         self._value: Any = None
         self._unreadable: InvalidMessage | None = None
@@ -128,7 +133,8 @@ class Call:
         Raises:
             InvalidMessage: it cannot be decoded.
         """
-        return codec.decode_value(self.value(), model, what="body", strict=self.strict)
+        with step("decode", "body"):
+            return codec.decode_value(self.value(), model, what="body", strict=self.strict)
 
     def decode_nested(self, text: str, model: type[M], name: str) -> M:
         """Return the JSON inside the string field ``name`` as a message.
@@ -136,7 +142,8 @@ class Call:
         Raises:
             InvalidMessage: it cannot be decoded.
         """
-        return codec.decode(text, model, what=f"body.{name}", strict=self.strict)
+        with step("decode", name):
+            return codec.decode(text, model, what=f"body.{name}", strict=self.strict)
 
     def forget_body(self) -> None:
         """Let go of what was sent; the answer does not need it."""

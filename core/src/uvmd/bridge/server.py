@@ -27,6 +27,7 @@ from uvmd.errors import Failed, UvmdError
 from uvmd.host.doing import Doing, working_for
 from uvmd.observe.spans import Spans
 from uvmd.observe.stacks import stack_of
+from uvmd.observe.steps import Trace, follow, step
 
 if TYPE_CHECKING:
     from uvmd.bridge.facade import HostFacade
@@ -119,6 +120,15 @@ class Bridge:
             extra={"generation": generation, "reason": reason, "waits": self._dispatcher.waits},
         )
 
+    def leave(self) -> None:
+        """Take no more requests: the monitor keeps them for the daemon that comes next."""
+        self._dispatcher.leave()
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests are being served; waits do not count."""
+        return self._dispatcher.open > 0
+
     @property
     def wants_events(self) -> bool:
         """Whether the host of this moment asked for events; lets the teller save the work."""
@@ -139,11 +149,25 @@ class Bridge:
     # Serving, on the poll thread or a pool's.
 
     def _serve(self, call: Call) -> None:
+        if not self._spans.heard:
+            self._carry_out(call)
+            return
+        began_ns = int(call.started * 1e9)
+        trace = call.trace = Trace(began_ns)
+        trace.note("queue", began_ns)
+        follow(trace)
+        try:
+            self._carry_out(call)
+        finally:
+            follow(None)
+
+    def _carry_out(self, call: Call) -> None:
         operation = call.operation
         assert operation is not None, "dispatch gives every call its operation"
         doing = Doing(call.request)
         try:
-            call.read(strict=self._host.strict)
+            with step("parse"):
+                call.read(strict=self._host.strict)
             doing = self._doing(call)
             with working_for(doing):
                 outcome = operation.run(self._host, call)
@@ -155,7 +179,9 @@ class Bridge:
             log.warning("the VM is being powered off at the host's request; no more requests are taken")
             self._dispatcher.stop()
             self._finish(call, HResult.S_OK, "")
-        elif outcome is not LATER:
+        elif outcome is LATER:
+            call.trace = None
+        else:
             if doing.again:
                 self._host.settle_request(doing, failed=isinstance(outcome, BaseException))
             self._answer(call, outcome)
@@ -170,6 +196,11 @@ class Bridge:
 
     def _answer(self, call: Call, outcome: object) -> None:
         """Answer ``call`` with the fields of its success, or an error."""
+        with step("answer"):
+            code, text = self._send_answer(call, outcome)
+        self._finish(call, code, text)
+
+    def _send_answer(self, call: Call, outcome: object) -> tuple[HResult, str]:
         call.forget_body()
         code, text = HResult.S_OK, ""
         if isinstance(outcome, BaseException):
@@ -185,7 +216,7 @@ class Bridge:
         self._outbox.put(Parcel(frame, call.request, call.slot, call.state), call.connection.generation)
         if call.type == Message.NEGOTIATE and code is HResult.S_OK:
             self._outbox.release(call.connection.generation)
-        self._finish(call, code, text)
+        return code, text
 
     def _failure(self, call: Call, error: BaseException) -> tuple[HResult, str, bytes]:
         code = of_error(error)
@@ -220,6 +251,7 @@ class Bridge:
                 carrier=call.common.trace,
                 duration_s=duration_s,
                 error=text,
+                trace=call.trace,
             )
         self._dispatcher.finished(call)
 

@@ -33,8 +33,8 @@ from uvmd.host.shapers import Shapers
 from uvmd.host.table import MountTable
 from uvmd.linux.notices import Notices
 from uvmd.monitor.link import Link, MonitorState
-from uvmd.observe import logs
-from uvmd.observe.spans import Span, Spans
+from uvmd.observe import logs, steps
+from uvmd.observe.spans import Spans
 from uvmd.policy.gate import Gate
 from uvmd.policy.hardware import find_hardware
 from uvmd.transport import Dialer
@@ -102,7 +102,7 @@ class Daemon:
             watch=self.host.watch_change,
         )
         self.host.modifier = self._modifier
-        self.host.serve_property("uvmd.locks", lock.table)
+        self.host.serve_property("uvmd.locks", lambda argument: lock.table())
         if self.plugins.count:
             from uvmd.daemon.environment import Runner, Services, find_platform, states_in
 
@@ -111,11 +111,15 @@ class Daemon:
             self.plugins.connect(find_platform(), Dialer(link), Runner(link), states, self._services.of)
         spans = Spans()
         if self.plugins.spans:
-            spans.add_listener(self._tell_span)
+            from uvmd.daemon.spans import Told
+
+            spans.add_listener(lambda span: self.plugins.spans.tell_all(Told(span)))
         self.bridge = Bridge(self.host, link, v4=config.bridge.v4, spans=spans)
         link.request_of = doing.number
+        link.note_steps(steps.step)
         self._beside = _beside(self.plugins, self.host, self.gate)
         self.stopping: str | None = None
+        self.leaving: str | None = None
         self._warm = False
         self.bridge_up, self.bridge_down = self.bridge.bridge_up, self.bridge.bridge_down
         self.bridge_frame, self.bridge_unsent = self.bridge.bridge_frame, self.bridge.bridge_unsent
@@ -123,7 +127,7 @@ class Daemon:
         self.exited, self.drained = self.host.exited, self.host.drained
         # Last: a start that is refused must not leave the cgroup behind.
         self._notices = Notices()
-        self._own_cgroup = _own_cgroup(config, self.host, self._notices)
+        self._own_cgroup = _own_cgroup(config, self.host, self._notices, link)
 
     def _set_logging(self, allowed: bool) -> None:
         """The policy has decided whether this VM may log."""
@@ -196,6 +200,22 @@ class Daemon:
         self.stopping = reason
         self._link.wake()
 
+    def ask_to_leave(self, reason: str) -> None:
+        """Ask, from a signal handler, for the end of this daemon alone."""
+        self.leaving = reason
+        self._link.wake()
+
+    def leave(self) -> None:
+        """Take no more requests, and end what serves beside the bridge."""
+        self.bridge.leave()
+        if self._beside is not None:
+            self._beside.stop()
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests are being served; waits do not count."""
+        return self.bridge.busy
+
     def end(self) -> None:
         """Take all containers down and forget what was kept for a next daemon."""
         if self._beside is not None:
@@ -223,17 +243,6 @@ class Daemon:
         facts |= {"UsageBytes": usage, "PeakBytes": peak, "LimitBytes": limit}
         self.bridge.tell(events.OUT_OF_MEMORY, event.container_id, facts)
 
-    def _tell_span(self, span: Span) -> None:
-        from uvmd.api.containers import Span as ToldSpan
-
-        facts: dict[str, str | int | float | bool] = {
-            "container": span.container_id,
-            "message_type": span.message_type,
-        }
-        end_ns = span.started_ns + span.duration_ns
-        ids = span.trace_id, span.span_id, span.parent_id
-        self.plugins.spans.tell(ToldSpan(span.name, *ids, span.started_ns, end_ns, span.error, facts))
-
 
 def _beside(plugins: plugin_manager.Plugins, host: Host, gate: Gate) -> Beside | None:
     """Return the plugins' services, to be started when requests are served."""
@@ -249,7 +258,7 @@ def _beside(plugins: plugin_manager.Plugins, host: Host, gate: Gate) -> Beside |
     return Beside(makers, View(ask, lambda: gate.logging_allowed, dropped))
 
 
-def _own_cgroup(config: Config, host: Host, notices: Notices) -> OwnCgroup | None:
+def _own_cgroup(config: Config, host: Host, notices: Notices, link: Link) -> OwnCgroup | None:
     """Move the daemon and its monitor to the cgroup that the configuration names, if any.
 
     Raises:
@@ -257,7 +266,7 @@ def _own_cgroup(config: Config, host: Host, notices: Notices) -> OwnCgroup | Non
     """
     if not config.cgroups.own:
         return None
-    own = OwnCgroup(host.cgroups, config.cgroups.own, (os.getppid(), os.getpid()))
+    own = OwnCgroup(host.cgroups, config.cgroups.own, (link.monitor_pid, os.getpid()))
     own.enter(config.cgroups.reserve_bytes)
     if config.cgroups.warn_bytes:
         own.watch(notices, config.cgroups.warn_bytes)

@@ -13,6 +13,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from uvmd.monitor import packets, wire
@@ -21,6 +22,9 @@ from uvmd.monitor import packets, wire
 GRACE_S = 30.0
 
 _BURST = 64
+
+#: Notes what is done in its block, by a kind and what.
+Step = Callable[[str, str], AbstractContextManager[None]]
 
 
 class MonitorError(OSError):
@@ -45,6 +49,8 @@ class Conversation:
 
     def __init__(self, sock: socket.socket, on_event: Callable[[int, list[Any]], None]) -> None:
         self.receiver = threading.get_ident()
+        #: Notes a question and its answer as a step of the request that the thread serves.
+        self.step: Step = lambda kind, what: nullcontext()
         self._sock = sock
         self._sock.setblocking(True)
         self._on_event = on_event
@@ -65,6 +71,12 @@ class Conversation:
         Raises:
             MonitorError: what the monitor says, or the link is broken.
         """
+        with self.step("monitor", wire.WORDS.get(op, "")):
+            return self._ask(op, *fields, fds=fds, timeout_s=timeout_s)
+
+    def _ask(
+        self, op: int, *fields: int | bytes | Sequence[bytes], fds: Sequence[int], timeout_s: float
+    ) -> Call:
         tag = next(self._tags) & 0xFFFFFFFF
         call = Call()
         self._calls[tag] = call

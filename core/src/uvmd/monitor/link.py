@@ -12,13 +12,14 @@ import itertools
 import os
 import select
 import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from uvmd.monitor import packets, wire
-from uvmd.monitor.conversation import GRACE_S, Conversation, MonitorError
+from uvmd.monitor.conversation import GRACE_S, Conversation, MonitorError, Step
 from uvmd.monitor.reports import Completed, Earlier, Events, MonitorState, SlotState
 
 __all__ = ["Completed", "Earlier", "Events", "Link", "MonitorError", "MonitorState", "SlotState"]
@@ -46,6 +47,10 @@ class Link:
         self._poller = select.epoll()
         self._poller.register(sock.fileno(), select.EPOLLIN)
         self._poller.register(self._wakeup, select.EPOLLIN)
+
+    def note_steps(self, step: Step) -> None:
+        """Have every question to the monitor noted as a step of what the thread does."""
+        self._talk.step = step
 
     # The polling thread
 
@@ -102,6 +107,20 @@ class Link:
             if state.request in numbers:
                 self._earlier.setdefault(state.request, []).append(state.slot)
         return MonitorState(version, tuple(slots), starts, tuple(services), numbers)
+
+    @property
+    def monitor_pid(self) -> int:
+        """The monitor's process: who made the socket (unix(7), SO_PEERCRED)."""
+        size = struct.calcsize("iII")
+        pid: int = struct.unpack("iII", self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0]
+        return pid
+
+    def started_as(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        """Say how a daemon is started that the monitor has not started itself.
+
+        A monitor that is told to stop while there is none starts its last one so.
+        """
+        self._talk.tell(wire.STARTED_AS, _strings(argv), _environment(env))
 
     def new_slot(self) -> int:
         """Return a slot number that nobody has in use.

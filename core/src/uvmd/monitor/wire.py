@@ -47,6 +47,7 @@ SERVICE = 18
 FORGET = 20
 AWAIT = 21
 NOTE = 22
+STARTED_AS = 23
 
 REPLY = 64
 ERROR = 65
@@ -85,6 +86,7 @@ SHAPES: dict[int, str | None] = {
     FORGET: "i",  # request
     AWAIT: "i",  # request
     NOTE: "ibb",  # request, name, value
+    STARTED_AS: "ll",  # argv, env
     REPLY: None,  # whatever the request's answer holds
     ERROR: "ib",  # errno, text
     BRIDGE_UP: "ii",  # generation, state
@@ -96,6 +98,19 @@ SHAPES: dict[int, str | None] = {
     STOP: "b",  # reason
     BRIDGE_AGAIN: "iiiib",  # generation, request, attempt, state, frame
     LARGE: "i",  # size of the packet in the first descriptor
+}
+
+#: Questions that requests of the host lead to, in words.
+WORDS: dict[int, str] = {
+    RUN: "run",
+    OPEN_SLOT: "open slot",
+    CONNECT: "connect",
+    SPAWN: "spawn",
+    KILL: "kill",
+    RESIZE: "resize",
+    DIAL: "dial",
+    SERVICE: "service",
+    AWAIT: "await",
 }
 
 HEADER = struct.Struct("<HHI")

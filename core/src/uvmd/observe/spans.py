@@ -1,7 +1,8 @@
 """Spans: what a request was, when, how long and with what end, for whoever traces.
 
 A span costs nothing until somebody wants it: a listener, or the log at level debug. It
-is parented by the W3C trace context that a caller sent (``otsc``, spec bridge.md 10).
+is parented by the W3C trace context that a caller sent (``otsc``, spec bridge.md 10). Its
+steps are noted for listeners only, and become spans of their own when somebody asks for them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from uvmd.observe.lines import FLAT, time_text
+from uvmd.observe.steps import Trace, steps_of
 
 log = logging.getLogger(__name__)
 
 # https://www.w3.org/TR/trace-context/#traceparent-header; a later version may have more fields.
 _TRACEPARENT = re.compile("([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 _MAX_TRACESTATE = 512
+_MOST_ID = (1 << 64) - 1
 
 
 class Span(NamedTuple):
@@ -38,6 +41,41 @@ class Span(NamedTuple):
     activity_id: str
     container_id: str
     error: str
+    notes: list[list[Any]]
+    began_ns: int
+
+    @property
+    def end_ns(self) -> int:
+        """When it ended."""
+        return self.started_ns + self.duration_ns
+
+    def parts(self) -> Iterator[Part]:
+        """Yield its steps as spans, in the order of their begin."""
+        # One random number for all: ids are different within a trace, and asking the kernel
+        # for each would cost more than the rest.
+        first, ids = int(self.span_id, 16), [self.span_id]
+        to_wall = self.started_ns - self.began_ns
+        for step in steps_of(self.notes, self.began_ns + self.duration_ns):
+            ids.append(f"{(first + len(ids)) & _MOST_ID:016x}")
+            yield Part(
+                step.name,
+                ids[-1],
+                ids[step.parent + 1],
+                step.began_ns + to_wall,
+                step.ended_ns + to_wall,
+                step.error,
+            )
+
+
+class Part(NamedTuple):
+    """One step of a request, of the same trace."""
+
+    name: str
+    span_id: str
+    parent_id: str
+    start_ns: int
+    end_ns: int
+    error: str
 
 
 class Spans:
@@ -49,6 +87,11 @@ class Spans:
     def add_listener(self, listener: Callable[[Span], None]) -> None:
         """Have ``listener`` called with every span; it must return at once."""
         self._listeners.append(listener)
+
+    @property
+    def heard(self) -> bool:
+        """Whether somebody listens: only then are steps noted."""
+        return bool(self._listeners)
 
     @property
     def wanted(self) -> bool:
@@ -67,6 +110,7 @@ class Spans:
         carrier: Mapping[str, str] | None,
         duration_s: float,
         error: str,
+        trace: Trace | None = None,
     ) -> None:
         """Report a request that has just ended. ``carrier`` holds the caller's trace context."""
         trace_id, parent_id, trace_state = parent_of(carrier)
@@ -85,6 +129,8 @@ class Spans:
             activity_id=activity_id,
             container_id=container_id,
             error=error,
+            notes=[] if trace is None else trace.take(),
+            began_ns=0 if trace is None else trace.began_ns,
         )
         if log.isEnabledFor(logging.DEBUG):
             _log(span)
@@ -117,7 +163,7 @@ def _log(span: Span) -> None:
         "spanID": span.span_id,
         "parentSpanID": span.parent_id,
         "startTime": time_text(span.started_ns / 1e9),
-        "endTime": time_text((span.started_ns + span.duration_ns) / 1e9),
+        "endTime": time_text(span.end_ns / 1e9),
         "duration": f"{span.duration_ns / 1e6:.3f}ms",
         "message-id": span.message_id,
         "message-type": f"0x{span.message_type:08x}",

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from uvmd.errors import ContainerNotFound, DeadlineExceeded, RuntimeFailed
 from uvmd.linux.files import unlink_if_there
+from uvmd.observe.steps import step
 from uvmd.oci.runtime_log import last_error, runtime_error
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -180,15 +181,16 @@ class OciRuntime:
         log = f"{self._work}/{container_id}/{os.getpid()}-{next(self._calls)}.log"
         argv = [program, "--log", log, "--log-format", "json", command, *options, container_id]
         try:
-            finished = self._runner.run(
-                argv,
-                env=self._env,
-                stdin=stdin,
-                deadline_s=self._timeout_s,
-                slot=slot,
-                pid_file=pid_file,
-                once=once,
-            )
+            with step("runtime", command):
+                finished = self._runner.run(
+                    argv,
+                    env=self._env,
+                    stdin=stdin,
+                    deadline_s=self._timeout_s,
+                    slot=slot,
+                    pid_file=pid_file,
+                    once=once,
+                )
             if finished.status == 0 and not finished.timed_out:
                 return finished
             if finished.timed_out:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -25,20 +24,20 @@ class Observer:
         self.dropped = 0
         self._function = function
         self._limit = limit
-        self._queue: deque[dict[str, Any]] = deque()
+        self._queue: deque[tuple[str, Iterable[object]]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
 
-    def tell(self, arguments: dict[str, Any]) -> None:
-        """Queue one call; never blocks and never raises."""
+    def tell(self, argument: str, events: Iterable[object]) -> None:
+        """Queue what happened, to be told one after the other; never blocks and never raises."""
         with self._changed:
             if self._stopping:
                 return
             if len(self._queue) >= self._limit:
                 self.dropped += 1
                 return
-            self._queue.append(arguments)
+            self._queue.append((argument, events))
             if self._thread is None:
                 thread = threading.Thread(target=self._serve, name=f"observer-{self.name}", daemon=True)
                 try:
@@ -66,16 +65,18 @@ class Observer:
                     if self._stopping:
                         return
                     self._changed.wait()
-                arguments = self._queue.popleft()
-            try:
-                self._function(**arguments)
-            except Exception as error:
-                # Once: an observer that fails at every event must not fill the log.
-                if not failed:
-                    failed = True
-                    extra = {"plugin": self.name, "error": type(error).__name__}
-                    log.warning("an observer failed, ignoring", extra=extra)
-            del arguments
+                argument, events = self._queue.popleft()
+            for event in events:
+                try:
+                    self._function(**{argument: event})
+                except Exception as error:
+                    # Once: an observer that fails at every event must not fill the log.
+                    if not failed:
+                        failed = True
+                        extra = {"plugin": self.name, "error": type(error).__name__}
+                        log.warning("an observer failed, ignoring", extra=extra)
+                del event
+            del events
 
 
 class Observers:
@@ -91,8 +92,15 @@ class Observers:
 
     def tell(self, event: object) -> None:
         """Tell all of them, some time soon."""
+        self.tell_all((event,))
+
+    def tell_all(self, events: Iterable[object]) -> None:
+        """Tell all of them of several that belong together; who is too slow loses them as one.
+
+        ``events`` is gone over on the thread of each observer, not on the caller's.
+        """
         for observer in self._observers:
-            observer.tell({self._argument: event})
+            observer.tell(self._argument, events)
 
     def dropped(self) -> dict[str, int]:
         """How many events each has lost because it was slow, by plugin."""

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from uvmd.api.policy import Decision, Enforcer
 from uvmd.errors import DeadlineExceeded, Failed, Inconsistent, PolicyDenied, PolicyLost, Refused, UvmdError
+from uvmd.observe.steps import step
 from uvmd.policy import answers, fragments, selection, stances
 from uvmd.policy.selection import Factory, HostData, PolicySettings
 
@@ -136,7 +137,8 @@ class Gate:
         if self._door_closed is not None:
             raise PolicyDenied(refusal + self._door_closed)
         try:
-            return self._ask_once(point, input)
+            with step("policy", point):
+                return self._ask_once(point, input)
         except PolicyLost as lost:
             self.close_door(str(lost))
             raise PolicyDenied(f"{refusal}{lost}") from None
@@ -174,7 +176,8 @@ class Gate:
         try:
             if self.strict and self._memory.recall("default mounts", mounts) is not None:
                 return
-            self._in_force.enforcer.extend_default_mounts(mounts)
+            with step("policy", "default mounts"):
+                self._in_force.enforcer.extend_default_mounts(mounts)
             if self.strict:
                 self._memory.remember("default mounts", mounts, Decision(True))
         except PolicyLost as lost:
@@ -198,7 +201,8 @@ class Gate:
         """
         enforcer = self._in_force.enforcer
         try:
-            snapshot = enforcer.snapshot()
+            with step("policy", "snapshot"):
+                snapshot = enforcer.snapshot()
         except BaseException as error:  # a native engine's panic is no Exception
             raise Failed(f"failed to snapshot policy metadata: {type(error).__name__}") from error
         try:

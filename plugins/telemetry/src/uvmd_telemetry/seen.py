@@ -62,7 +62,9 @@ class Seen:
             self._events[kind] += 1
 
     def span(self, span: Span) -> None:
-        """Count a request."""
+        """Count a request; a step of one is none."""
+        if "request" in span.facts:
+            return
         key = span.name, "error" if span.error else "ok"
         with self._mutex:
             durations = self._requests.get(key)
