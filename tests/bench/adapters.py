@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from report import Figure, milliseconds
+from stances import Stance
 
 from support.containers import new_id
 from support.host import NULL_ID, Connection
@@ -48,12 +49,12 @@ def settings(mac: str) -> dict[str, Any]:
 
 
 @contextmanager
-def networked_pod() -> Iterator[tuple[Machine, Connection]]:
+def networked_pod(stance: Stance) -> Iterator[tuple[Machine, Connection]]:
     """A daemon and a pod in a machine of their own."""
     # On tmpfs, as /run is in a VM: renaming over a file waits for a disk elsewhere.
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, machine(Path(folder) / "sys") as made:
-        with running_in(made, folder=Path(folder)) as daemon:
-            bridge = daemon.connect()
+        with running_in(made, folder=Path(folder), options=stance.options) as daemon:
+            bridge = stance.connect(daemon)
             pod_id = new_id()
             spec = sandbox_spec(pod_id) | {"windows": {"network": {"networkNamespace": NAMESPACE}}}
             first = made.plug("first")
@@ -92,9 +93,9 @@ def alone(vm: Links, inside: Links, there: int, back: int, name: str) -> float:
     return took
 
 
-def added_to_a_pod(count: int) -> Figure:
+def added_to_a_pod(stance: Stance, count: int) -> Figure:
     """Both in turn, with one adapter, so that a change of the machine's mood is shared."""
-    with networked_pod() as (made, bridge), ExitStack() as held:
+    with networked_pod(stance) as (made, bridge), ExitStack() as held:
         mac, pod = made.plug("out"), made.pod()
         (name,) = made.vm.names()
         vm = held.enter_context(closing(Linux.links(made.vm.fd)))

@@ -8,10 +8,11 @@ import time
 
 from lives import one_life
 from report import Figure, milliseconds
+from stances import Stance
 
 from support import leaks
 from support.containers import created
-from support.daemon import ENVIRONMENT, Daemon, running
+from support.daemon import ENVIRONMENT, Daemon
 from support.host import Connection
 
 MIB = 1024  # in KiB, as the kernel counts
@@ -57,9 +58,9 @@ def settled(daemon: Daemon) -> None:
         last = now
 
 
-def memory(lives: int = 100) -> list[Figure]:
-    with running() as daemon:
-        bridge = daemon.connect()
+def memory(stance: Stance, lives: int = 100) -> list[Figure]:
+    with stance.running() as daemon:
+        bridge = stance.connect(daemon)
         settled(daemon)
         fresh = leaks.rss_kib(daemon.daemon_pid)
         pss = leaks.pss_kib(daemon.monitor_pid)
@@ -99,9 +100,9 @@ def _monitor_for_each_process(daemon: Daemon, bridge: Connection, count: int = 2
     return Figure("monitor, PSS for each process with three streams", 100, more, "KiB", samples=count)
 
 
-def pending_waits(count: int = 5000) -> list[Figure]:
-    with running() as daemon:
-        bridge = daemon.connect()
+def pending_waits(stance: Stance, count: int = 5000) -> list[Figure]:
+    with stance.running() as daemon:
+        bridge = stance.connect(daemon)
         settled(daemon)
         with created(bridge, "/bin/sleep", "600") as container:
             init = container.init()

@@ -12,6 +12,7 @@ from typing import Any
 
 from bare import Bare
 from report import Figure, milliseconds
+from stances import clock, with_own_root
 
 from support import specs
 from support.containers import created, new_id
@@ -48,10 +49,10 @@ def advance(life: Generator[Any, Any, None], answer: dict[str, Any] | None) -> t
 def one_life(bridge: Connection) -> float:
     life = steps(bridge, new_id())
     request = advance(life, None)
-    began = time.perf_counter()
+    began = clock(bridge)
     while request is not None:
         request = advance(life, bridge.ask(*request))
-    return time.perf_counter() - began
+    return clock(bridge) - began
 
 
 def many_lives(bridge: Connection, count: int, at_once: int) -> float:
@@ -85,7 +86,7 @@ def config_of(daemon: Daemon, bridge: Connection) -> dict[str, Any]:
             source = Path(mount.get("source", ""))
             if bundle in source.parents:
                 mount["source"] = str(shutil.copy2(source, daemon.folder))
-    return config
+    return with_own_root(bridge, config, daemon.folder)
 
 
 def life_against_bare(daemon: Daemon, bridge: Connection, runtime: str, count: int) -> Figure:

@@ -5,72 +5,79 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import footprint
+import sixty
 from report import Figure, milliseconds
+from stances import Stance
 
-from support.daemon import running
+from support.containers import new_id
 from support.host import NULL_ID, Connection
 from uvmd.linux import mounts
 
-LAYERS = 20
+LAYERS = sixty.DEEP
 
 
-def added_and_removed(count: int) -> Figure:
-    """20 layers with a scratch on the container's own disk, one after another.
+@contextmanager
+def tmpfs(folder: Path) -> Iterator[Path]:
+    mounts.mount("tmpfs", str(folder), "tmpfs", 0, "size=64m,mode=0700")
+    try:
+        yield folder
+    finally:
+        mounts.unmount_tree(str(folder))
+
+
+def added_and_removed(stance: Stance, count: int) -> Figure:
+    """20 layers with a scratch on the container's own disk, one container after another.
 
     Everything lies on a tmpfs, as /run does in a VM. So does the scratch: unmounting an
     overlay writes its scratch's file system out, and how long a disk takes for that is not
     the question.
     """
     folder = Path(tempfile.mkdtemp(prefix="uv-", dir="/tmp"))
-    mounts.mount("tmpfs", str(folder), "tmpfs", 0, "size=64m,mode=0700")
-    try:
-        with running(folder=folder) as daemon:
-            bridge = daemon.connect()
-            footprint.settled(daemon)
-            ours, bare = _measure(bridge, daemon.bundles, count)
-            bridge.close()
-    finally:
-        mounts.unmount_tree(str(folder))
-        folder.rmdir()
+    with ExitStack() as held:
+        held.callback(folder.rmdir)
+        held.enter_context(tmpfs(folder))
+        daemon = held.enter_context(stance.running(folder=folder))
+        bridge = stance.connect(daemon)
+        if isinstance(bridge, sixty.Layered):
+            held.enter_context(tmpfs(sixty.RUN_GCS))
+        footprint.settled(daemon)
+        ours, bare = _measure(bridge, folder, count)
+        bridge.close()
     calls_ms = milliseconds(bare)
     above_ms = milliseconds(ours) - calls_ms
     baseline = f"the bare system calls take {calls_ms:.2f} ms"
     return Figure(f"overlay of {LAYERS} layers, add and remove, above", 2.0, above_ms, "ms", baseline, count)
 
 
-def _measure(bridge: Connection, base: Path, count: int) -> tuple[list[float], list[float]]:
-    layers = [base / "layers" / str(number) for number in range(LAYERS)]
-    for layer in layers:
-        layer.mkdir(parents=True)
+def _measure(bridge: Connection, folder: Path, count: int) -> tuple[list[float], list[float]]:
+    layers: Sequence[str] = getattr(bridge, "layers", ()) or sixty.make_layers(folder / "layers")
     ours, bare = [], []
     for number in range(count + 5):
-        took = _over_the_bridge(bridge, base / "c1", layers), _by_calls(base / "c2", layers)
+        took = _over_the_bridge(bridge, layers), _by_calls(folder / new_id(), layers)
         if number >= 5:  # the first bring modules in
             ours.append(took[0])
             bare.append(took[1])
     return ours, bare
 
 
-def _over_the_bridge(bridge: Connection, bundle: Path, layers: list[Path]) -> float:
-    settings: dict[str, Any] = {
-        "ContainerID": bundle.name,
-        "ContainerRootPath": f"{bundle}/rootfs",
-        "Layers": [{"Path": str(layer)} for layer in layers],
-        "ScratchPath": f"{bundle}/scratch",
-    }
+def _over_the_bridge(bridge: Connection, layers: Sequence[str]) -> float:
+    container_id = new_id()  # a policy knows an id for ever
+    bundle = bridge.host.bundle(container_id)
+    root, scratch = f"{bundle}/rootfs", f"{bundle}/scratch/{container_id}"
     began = time.perf_counter()
-    bridge.modify(NULL_ID, "CombinedLayers", settings=settings)
-    bridge.modify(NULL_ID, "CombinedLayers", "Remove", {"ContainerRootPath": f"{bundle}/rootfs"})
+    bridge.modify(NULL_ID, "CombinedLayers", settings=sixty.combined(container_id, root, scratch, layers))
+    bridge.modify(NULL_ID, "CombinedLayers", "Remove", {"ContainerRootPath": root})
     return time.perf_counter() - began
 
 
-def _by_calls(bundle: Path, layers: list[Path]) -> float:
+def _by_calls(bundle: Path, layers: Sequence[str]) -> float:
     upper, work, root = (f"{bundle}/{name}" for name in ("upper", "work", "rootfs"))
-    data = f"lowerdir={':'.join(map(str, layers))},upperdir={upper},workdir={work}"
+    data = f"lowerdir={':'.join(layers)},upperdir={upper},workdir={work}"
     began = time.perf_counter()
     for path in (upper, work, root):
         os.makedirs(path, exist_ok=True)

@@ -13,10 +13,11 @@ from bare import Bare
 from footprint import MIB, settled
 from lives import FOREVER, NO_STREAMS, TRUE
 from report import Figure, milliseconds
+from stances import Stance, clock, with_own_root
 
 from support import leaks
 from support.containers import new_id
-from support.daemon import Daemon, running
+from support.daemon import Daemon
 from support.host import CREATE, DELETE, EXECUTE, WAIT, Connection
 from support.pods import PAUSE, Pod, bind, pod, sandbox_spec, start_sandbox, workload_spec
 
@@ -43,7 +44,7 @@ def config_of(daemon: Daemon, made: Pod) -> dict[str, Any]:
         elif made.root in source.parents and source.is_file():
             mount["source"] = str(shutil.copy2(source, daemon.folder))
     made.remove(workload)
-    return config
+    return with_own_root(made.bridge, config, daemon.folder)
 
 
 def workload_against_bare(daemon: Daemon, bridge: Connection, runtime: str, count: int) -> Figure:
@@ -54,12 +55,12 @@ def workload_against_bare(daemon: Daemon, bridge: Connection, runtime: str, coun
             alone = bare.life(TRUE)
             container_id = new_id()
             spec = workload_spec(made.id, *TRUE, sandbox_pid=made.sandbox.pid, mounts=SHARED)
-            began = time.perf_counter()
+            began = clock(bridge)
             create(bridge, container_id, spec)
             pid = start(bridge, container_id)
             bridge.call(WAIT, container_id, ProcessId=pid, TimeoutInMs=FOREVER)
             bridge.call(DELETE, container_id)
-            taken = time.perf_counter() - began
+            taken = clock(bridge) - began
             if number >= 3:  # the first ones warm caches up
                 ours.append(taken)
                 theirs.append(alone)
@@ -87,14 +88,14 @@ def pod_of_three(daemon: Daemon, bridge: Connection, runtime: str, count: int) -
         for name, pid in alone:
             bare.remove(name, pid)
         pod_id, workloads = new_id(), [new_id(), new_id()]
-        began = time.perf_counter()
+        began = clock(bridge)
         create(bridge, pod_id, sandbox_spec(pod_id))
         made = Pod(bridge, pod_id, bridge.execute(pod_id))
         for container_id in workloads:
             spec = workload_spec(pod_id, *PAUSE, sandbox_pid=made.sandbox.pid, mounts=SHARED)
             create(bridge, container_id, spec)
             start(bridge, container_id)
-        taken = time.perf_counter() - began
+        taken = clock(bridge) - began
         for container_id in (*workloads, pod_id):
             bridge.signal(container_id, _pid_of(bridge, container_id))
             bridge.wait_for_notification(container_id)
@@ -112,9 +113,9 @@ def _pid_of(bridge: Connection, container_id: str) -> int:
     return int(rows[0]["ProcessId"])
 
 
-def memory(count: int = 50) -> Figure:
-    with running() as daemon:
-        bridge = daemon.connect()
+def memory(stance: Stance, count: int = 50) -> Figure:
+    with stance.running() as daemon:
+        bridge = stance.connect(daemon)
         pods = [start_sandbox(bridge) for _ in range(count)]
         for made in pods:
             for _ in range(2):

@@ -7,17 +7,18 @@ import time
 
 from footprint import MIB, settled
 from report import Figure, milliseconds
+from stances import Stance
 
 from support import leaks, specs
 from support.containers import new_id
-from support.daemon import running, wait_until
+from support.daemon import wait_until
 from support.host import CREATE, DELETE, GET_PROPERTIES, NULL_ID, START, ZERO_GUID
 
 
-def killed(containers: int, kills: int) -> list[Figure]:
+def killed(stance: Stance, containers: int, kills: int) -> list[Figure]:
     """With so many containers running: from SIGKILL to the answer of a request that came right after."""
-    with running() as daemon:
-        bridge = daemon.connect()
+    with stance.running() as daemon:
+        bridge = stance.connect(daemon)
         inits = []
         for _ in range(containers):
             container_id = new_id()

@@ -9,19 +9,20 @@ import time
 from pathlib import Path
 
 from report import Figure, milliseconds
+from stances import Stance
 
 from support.containers import created
-from support.daemon import running, wait_until
+from support.daemon import wait_until
 
 
-def of_containers(count: int, samples: int) -> Figure:
+def of_containers(stance: Stance, count: int, samples: int) -> Figure:
     """Time from connecting to the last byte of a page about ``count`` running containers."""
     with tempfile.TemporaryDirectory(prefix="uvmd-scrape-") as folder, contextlib.ExitStack() as stack:
         path = Path(folder) / "metrics"
         config = Path(folder) / "uvmd.toml"
         config.write_text(f'[plugin.telemetry]\nmetrics = "unix:{path}"\n')
-        daemon = stack.enter_context(running(options={"config": str(config)}))
-        bridge = daemon.connect()
+        daemon = stack.enter_context(stance.running(options={"config": str(config)}))
+        bridge = stance.connect(daemon)
         stack.callback(bridge.close)
         for _ in range(count):
             stack.enter_context(created(bridge, "/bin/sleep", "600")).init()

@@ -333,6 +333,9 @@ class Process:
 class Host:
     """Listens for the bridge at ``folder/host`` and for stream N at ``folder/host_N``."""
 
+    #: What a bridge is spoken to by.
+    connection = Connection
+
     def __init__(self, folder: Path, bundles: Path) -> None:
         self.path = folder / "host"
         self.bundles = bundles
@@ -361,7 +364,7 @@ class Host:
         except TimeoutError:
             raise AssertionError(f"the daemon did not dial {self.path} within {timeout_s} s") from None
         fd = connection.detach()
-        made = Connection(self, fd, fd)
+        made = self.connection(self, fd, fd)
         if negotiate:
             made.negotiate()
         return made
