@@ -167,12 +167,20 @@ class Dispatcher:
                 self._uncount(call)
                 if operation is not None and operation.is_wait:
                     self._waits -= 1
-        if self._current is call:
+        # Whoever has stopped us may wait for the last one.
+        if self._current is call or self._stopped:
             self._host.timers.post(self._next)
 
     def stop(self) -> None:
         """Take no more calls. From any thread."""
         self._stopped = True
+
+    def leave(self) -> None:
+        """Take no more calls, and none of those whose turn has not come. Poll thread only."""
+        self._stopped = True
+        with self._lock:
+            while self._queue:
+                self._uncount(self._queue.popleft())
 
     @property
     def open(self) -> int:

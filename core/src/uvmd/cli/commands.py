@@ -76,9 +76,18 @@ def uvmd() -> None:
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def serve(flags: Sequence[str]) -> None:
     """Run the daemon; `uvmd serve --help` teaches."""
-    from uvmd.cli.start import become_monitor
+    from uvmd.cli import start
 
-    become_monitor("uvmd.daemon", list(flags))
+    start.serve(list(flags))
+
+
+@uvmd.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def monitor(flags: Sequence[str]) -> None:
+    """Run the process that outlives the daemon, alone; `uvmd monitor --help` teaches."""
+    from uvmd.cli import start
+
+    start.monitor(list(flags))
 
 
 @uvmd.command()

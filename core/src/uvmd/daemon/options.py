@@ -13,7 +13,7 @@ from uvmd.errors import ConfigError
 CONFIG_FLAG = "--config"
 CONFIG_VARIABLE = "UVMD_CONFIG"
 #: Variables that share the prefix and are not options.
-NOT_OPTIONS = frozenset({CONFIG_VARIABLE, "UVMD_MONITOR_FD", "UVMD_HOST"})
+NOT_OPTIONS = frozenset({CONFIG_VARIABLE, "UVMD_MONITOR_FD", "UVMD_MONITOR_SOCKET", "UVMD_HOST"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,8 @@ def help_text() -> str:
         "Run the guest daemon. It dials the host, answers its requests over the bridge and",
         "runs OCI containers. Typed by hand this command gives the whole: it becomes the",
         "monitor, which starts the daemon as its child. Stop it with Ctrl-C: all containers",
-        "are then killed and deleted.",
+        "are then killed and deleted. With UVMD_MONITOR_SOCKET=PATH it is the daemon of the",
+        "monitor there (`uvmd monitor`), and leaves the containers to it.",
         "",
         "Try it on one machine, with `uvmctl` as the host:",
         "    uvmd serve --transport unix:/run/uvmd-host.sock --log-format text",

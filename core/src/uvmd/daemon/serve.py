@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from uvmd.daemon import confinement
 from uvmd.daemon.config import Config
-from uvmd.daemon.notify import notify
 from uvmd.daemon.options import load
 from uvmd.errors import ConfigError, UvmdError
 from uvmd.monitor.link import Link, MonitorError
+from uvmd.monitor.notify import keep_pinging, notify
 from uvmd.observe import logs
 from uvmd.transport import parse_transport
 
@@ -30,21 +30,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MONITOR_FD = "UVMD_MONITOR_FD"
+#: Where the link is: a descriptor from the monitor that is our parent, or the socket of one that is not.
+MONITOR_FD, MONITOR_SOCKET = "UVMD_MONITOR_FD", "UVMD_MONITOR_SOCKET"
 #: How long the first answer may keep the warm-up waiting.
 WARM_UP_AFTER_S = 0.25
 #: What ends the cleaning up when the monitor asked for it; the monitor itself waits 30 s.
 STOP_LIMIT_S = 25.0
+#: What a daemon that is asked to go waits for the requests that it is serving; the next one does the rest.
+LEAVE_LIMIT_S = 5.0
 
 
 def run(flags: Sequence[str], notes: Sequence[str] = ()) -> int:
     """Serve; return the exit status. ``notes`` are logged as warnings once logging works.
 
     Status 78 (EX_CONFIG) before the first word to the monitor means that the daemon refuses
-    to start; the monitor then ends with it instead of trying again.
+    to start; the monitor, or the service manager, then does not try again.
     """
-    fd = os.environ.get(MONITOR_FD)
-    if fd is None:
+    if MONITOR_FD not in os.environ and MONITOR_SOCKET not in os.environ:
         print("uvmd: the daemon is started by its monitor; type: uvmd serve", file=sys.stderr)
         return os.EX_USAGE
     try:
@@ -59,15 +61,31 @@ def run(flags: Sequence[str], notes: Sequence[str] = ()) -> int:
     os.umask(0o077)
     for note in notes:
         log.warning(note)
-    link = Link(socket.socket(fileno=int(fd)))
     try:
-        return _serve(config, link, transport.bridge, transport.streams)
+        return _serve(config, _link(), transport.bridge, transport.streams)
     except ConfigError as error:
         log.error("uvmd refuses to start", extra={"error": str(error)})
         return os.EX_CONFIG
     except MonitorError as error:
         log.critical("the monitor is gone", extra={"error": str(error)})
         return os.EX_UNAVAILABLE
+
+
+def _link() -> Link:
+    """Connect to the monitor.
+
+    Raises:
+        MonitorError: there is none where it should be.
+    """
+    if MONITOR_FD in os.environ:
+        return Link(socket.socket(fileno=int(os.environ[MONITOR_FD])))
+    path = os.environ[MONITOR_SOCKET]
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        sock.connect(path)
+    except OSError as error:
+        raise MonitorError(error.errno, f"no monitor at {path}: {error.strerror}") from error
+    return Link(sock)
 
 
 def _serve(config: Config, link: Link, bridge_target: str, stream_target: str) -> int:
@@ -88,7 +106,12 @@ def _serve(config: Config, link: Link, bridge_target: str, stream_target: str) -
     daemon.take_up(state)
     daemon.set_monitor_log(daemon.gate.logging_allowed)
     link.events = daemon
-    signal.signal(signal.SIGTERM, lambda number, frame: daemon.ask_to_stop("SIGTERM"))
+    attached = MONITOR_FD not in os.environ
+    if attached:
+        link.started_as([sys.executable, *sys.orig_argv[1:]], os.environ)
+    # A monitor that we are not a child of stays, and with it the containers.
+    asked = daemon.ask_to_leave if attached else daemon.ask_to_stop
+    signal.signal(signal.SIGTERM, lambda number, frame: asked("SIGTERM"))
     # From a terminal it reaches the monitor as well, which tells us in its own way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log.info(
@@ -102,11 +125,29 @@ def _serve(config: Config, link: Link, bridge_target: str, stream_target: str) -
     notify("READY=1")
     timers = daemon.host.timers
     timers.call_later(WARM_UP_AFTER_S, daemon.warm_up)
+    keep_pinging(timers.call_later)
     while daemon.stopping is None:
         link.poll(timers.run_due())
+        if daemon.leaving is not None and _leave(daemon, link):
+            return 0
     log.info("stopping: all containers are killed and deleted", extra={"reason": daemon.stopping})
     notify("STOPPING=1")
     return _end(daemon, link)
+
+
+def _leave(daemon: Daemon, link: Link) -> bool:
+    """Answer what is being served, and nothing else; False: we are to take everything down after all.
+
+    Requests that come now, or take longer, the monitor hands to the next daemon.
+    """
+    log.info("leaving: the containers go on, for the next daemon", extra={"reason": daemon.leaving})
+    notify("STOPPING=1")
+    daemon.leave()
+    late = threading.Event()
+    daemon.host.timers.call_later(LEAVE_LIMIT_S, late.set)
+    while daemon.busy and not late.is_set() and daemon.stopping is None:
+        link.poll(daemon.host.timers.run_due())
+    return daemon.stopping is None
 
 
 def _end(daemon: Daemon, link: Link) -> int:

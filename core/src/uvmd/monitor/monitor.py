@@ -7,12 +7,14 @@ import os
 import sys
 
 from uvmd.monitor import _sys, wire
+from uvmd.monitor.attached import Attached
 from uvmd.monitor.bridge import Bridge
 from uvmd.monitor.channel import Channel
 from uvmd.monitor.children import Children
 from uvmd.monitor.kept import Kept, Request
 from uvmd.monitor.log import Log
 from uvmd.monitor.loop import IN, Loop
+from uvmd.monitor.notify import keep_pinging, notify
 from uvmd.monitor.programs import Programs
 from uvmd.monitor.requests import Requests, kill_left_over
 from uvmd.monitor.slots import Slot
@@ -38,9 +40,13 @@ _LAST_FRAMES_S = 1.0
 
 
 class Monitor:
-    """One process, one thread; ``run`` returns the exit status."""
+    """One process, one thread; ``run`` returns the exit status.
 
-    def __init__(self, argv: Sequence[bytes]) -> None:
+    Its daemon is a child with the command line ``argv``, or, with ``listen``, one that somebody
+    else starts and that connects to the socket at that path.
+    """
+
+    def __init__(self, argv: Sequence[bytes], listen: bytes = b"") -> None:
         self._log = Log()
         self._loop = Loop(self._failed)
         self._tools = Tools(self._loop, self._log)
@@ -53,7 +59,24 @@ class Monitor:
         self._requests = Requests(
             self._tools, self._bridge, self._table, programs, self._children, self._kept, self._finish
         )
-        self._supervisor = Supervisor(
+        self._supervisor = self._attached(listen) if listen else self._parent(argv)
+        self._stop_reason = ""
+        self._finished = False
+        self._ending = False
+        self._status = 0
+
+    def run(self) -> int:
+        """Serve until the end."""
+        self._catch_signals()
+        self._loop.soon(self._supervisor.start)
+        if isinstance(self._supervisor, Attached):
+            notify("READY=1")  # a child of ours says it itself, once it serves
+        keep_pinging(self._loop.call_later)
+        self._loop.run()
+        return self._status
+
+    def _parent(self, argv: Sequence[bytes]) -> Supervisor:
+        return Supervisor(
             self._loop,
             self._log,
             self._spawner,
@@ -64,17 +87,19 @@ class Monitor:
             on_room=self._bridge.resume,
             on_refused=self._end,
         )
-        self._stop_reason = ""
-        self._finished = False
-        self._ending = False
-        self._status = 0
 
-    def run(self) -> int:
-        """Serve until the end."""
-        self._catch_signals()
-        self._loop.soon(self._supervisor.start)
-        self._loop.run()
-        return self._status
+    def _attached(self, path: bytes) -> Supervisor:
+        return Attached(
+            self._loop,
+            self._log,
+            self._spawner,
+            self._children,
+            path,
+            on_packet=self._packet,
+            on_lost=self._daemon_lost,
+            on_room=self._bridge.resume,
+            on_ended=self._daemon_exited,
+        )
 
     # What the bridge tells
 
@@ -171,12 +196,12 @@ class Monitor:
             self._supervisor.channel.drain()
         if self._finished or self._ending:
             return
-        if self._stop_reason:
+        if not self._stop_reason:
+            self._supervisor.exited(status)
+        elif not self._supervisor.start_last(self._requests.daemon):
             self._log.error("the daemon has ended while stopping, killing what is left", status=status)
             self._kill_all()
             self._end(1)
-            return
-        self._supervisor.exited(status)
 
     # Signals and the end
 
@@ -212,12 +237,14 @@ class Monitor:
             return
         self._stop_reason = reason
         self._log.info("stopping", reason=reason)
+        notify("STOPPING=1")
         self._supervisor.restart = False
-        if not self._supervisor.alive or self._supervisor.channel is None:
+        if self._supervisor.channel is not None:
+            self._tell(wire.STOP, reason.encode())
+        elif not self._supervisor.start_last(self._requests.daemon):
             self._log.error("the daemon is not there to stop the containers")
-            self._end(1)
+            self._end(1 if self._table.slots else 0)
             return
-        self._tell(wire.STOP, reason.encode())
         self._loop.call_later(STOP_S, self._too_late)
 
     def _too_late(self) -> None:
@@ -303,12 +330,20 @@ def prepare_process() -> None:
 
 
 def main() -> int:
-    """Run the monitor for the daemon whose command line is our arguments."""
+    """Run the monitor for the daemon whose command line is our arguments, or that is to come."""
     argv = [os.fsencode(argument) for argument in sys.argv[1:]]
-    if argv[:1] == [b"--"]:
+    listen = b""
+    if argv[:1] == [b"--listen"] and len(argv) == 2:
+        listen = argv.pop()
+    elif argv[:1] == [b"--"]:
         del argv[0]
     if not argv:
-        os.write(2, b"usage: uvmd-monitor [--] DAEMON [ARGUMENT]...\n")
+        os.write(2, b"usage: uvmd-monitor [--] DAEMON [ARGUMENT]... | --listen PATH\n")
         return 2
     prepare_process()
-    return Monitor(argv).run()
+    try:
+        monitor = Monitor(argv, listen)
+    except OSError as error:
+        os.write(2, f"uvmd-monitor: {os.fsdecode(listen)}: {error.strerror}\n".encode())
+        return os.EX_UNAVAILABLE
+    return monitor.run()

@@ -53,6 +53,8 @@ class Requests:
         self._children = children
         self._kept = kept
         self._on_finish = on_finish
+        #: How a daemon is started that is no child of ours: command line and environment.
+        self.daemon: tuple[list[bytes], list[bytes]] | None = None
         self._operations: dict[int, Callable[..., None]] = {
             wire.OPEN_BRIDGE: self._open_bridge,
             wire.STREAM_BASE: self._stream_base,
@@ -73,6 +75,7 @@ class Requests:
             wire.FORGET: self._forget,
             wire.AWAIT: self._await,
             wire.NOTE: self._note,
+            wire.STARTED_AS: self._started_as,
         }
 
     def handle(self, channel: Channel, op: int, tag: int, fields: list[Any], fds: list[int]) -> None:
@@ -161,6 +164,9 @@ class Requests:
 
     def _note(self, _answer: Answer, _fds: list[int], request: int, name: bytes, value: bytes) -> None:
         self._kept.note(request, name, value)
+
+    def _started_as(self, _answer: Answer, _fds: list[int], argv: list[bytes], env: list[bytes]) -> None:
+        self.daemon = argv, env
 
     def _close_bridge(self, _answer: Answer, _fds: list[int], generation: int) -> None:
         self._bridge.close(generation)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # the module around it costs the monitor 0.7 MiB of enums
 
-_SERVICE_MANAGER_NAMES = (b"NOTIFY_SOCKET", b"LISTEN_", b"WATCHDOG_", b"UVMD_MONITOR_FD")
+_SERVICE_MANAGER_NAMES = (b"NOTIFY_SOCKET", b"LISTEN_", b"WATCHDOG_", b"UVMD_MONITOR_")
 _MANY_DESCRIPTORS = 65_536
 # The C library keeps these for itself and Python refuses to name them; nobody sets them.
 _UNTOUCHABLE = {signal.SIGKILL, signal.SIGSTOP, 32, 33}

@@ -75,18 +75,21 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the daemon with its end of a new link as descriptor 3."""
-        if self.alive or not self.restart:
-            return
+        if not self.alive and self.restart:
+            self.starts += 1
+            self._spawn(self._argv, dict(os.environb))
+
+    def start_last(self, how: tuple[Sequence[bytes], Sequence[bytes]] | None) -> bool:
+        """Start one that takes everything down; False: there will be none."""
+        return False
+
+    def _spawn(self, argv: Sequence[bytes], env: dict[bytes, bytes]) -> None:
         ours, theirs = _socket_pair()
-        env = {name: value for name, value in os.environb.items()}
         env[b"UVMD_MONITOR_FD"] = b"3"
         null = self._spawner.devnull
-        self.starts += 1
-        self._greeted_at = None
-        self.served = False
         try:
             # Its stdout is our stderr: a stray print must not end up in a bridge on stdio.
-            pid = self._spawner.spawn(self._argv, env, (null, 2, 2), [theirs.fileno()], protected=True)
+            pid = self._spawner.spawn(argv, env, (null, 2, 2), [theirs.fileno()], protected=True)
         except OSError as error:
             ours.close()
             self._log.error("cannot start the daemon", error=str(error))
@@ -95,21 +98,30 @@ class Supervisor:
         finally:
             theirs.close()
         self._children.daemon_pid = pid
-        channel = Channel(self._loop, ours, self._packet, self._lost, self._on_room)
-        self.channel = channel
+        self._converse(ours)
         self._log.info("daemon started", pid=pid, starts=self.starts)
 
+    def _converse(self, sock: _socket.socket) -> None:
+        """Talk to a new daemon."""
+        self.channel = Channel(self._loop, sock, self._packet, self._lost, self._on_room)
+
     def exited(self, status: int) -> None:
-        """The daemon's process was reaped."""
+        """The daemon's process is gone."""
         self._drop_channel()
         if not self.ever_greeted:
             self._log.error("the daemon has refused to start", status=status)
             self._on_refused(status if status >= 0 else 128 - status)
             return
         self._log.error("the daemon has ended", status=status)
+        self._start_after_a_pause()
+
+    def _start_after_a_pause(self) -> None:
+        """Call ``start``, later each time while daemons die of their start."""
         lived_s = 0.0 if self._greeted_at is None else self._loop.now() - self._greeted_at
         if self.served or lived_s >= _SETTLED_S:
             self._delay_s = FIRST_DELAY_S
+        self._greeted_at = None
+        self.served = False
         self._loop.call_later(self._delay_s, self.start)
         self._delay_s = min(2 * self._delay_s, LONGEST_DELAY_S)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uvmd.daemon.notify import notify
+from uvmd.monitor.notify import notify
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -1,0 +1,209 @@
+"""A daemon that somebody else starts: the service manager, as a unit of its own.
+
+It connects to a socket of ours, in a folder for root alone. One at a time; one that comes
+while another is there is turned away. Who starts it also sees its exit status and decides
+whether there is a next one; we notice its end, and keep everything until another one comes.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+import select
+import struct
+
+from uvmd.monitor.loop import IN, Loop
+from uvmd.monitor.spawn import Spawner, clean_environment
+from uvmd.monitor.supervisor import Supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from uvmd.monitor.channel import Channel
+    from uvmd.monitor.children import Children
+    from uvmd.monitor.log import Log
+else:
+    import _signal as signal
+
+#: The status of an end that we only see.
+UNKNOWN = 0
+#: A daemon that has closed its link is on its way out, or out of its mind.
+LEAVING_S = 2.0
+
+_BACKLOG = 4
+_CREDENTIALS = struct.Struct("iII")
+
+
+class Attached(Supervisor):
+    """Waits for daemons at ``path``.
+
+    ``on_ended(status)``: the daemon's process is gone; its status is somebody else's to know.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        log: Log,
+        spawner: Spawner,
+        children: Children,
+        path: bytes,
+        *,
+        on_packet: Callable[[Channel, int, int, list[Any], list[int]], None],
+        on_lost: Callable[[], None],
+        on_room: Callable[[], None],
+        on_ended: Callable[[int], None],
+    ) -> None:
+        super().__init__(
+            loop, log, spawner, children, (),
+            on_packet=on_packet, on_lost=on_lost, on_room=on_room, on_refused=on_ended,
+        )  # fmt: skip
+        self._on_ended = on_ended
+        self._last_started = False
+        self._pidfd = -1
+        self._claim = _claim(path)
+        self._listener = _listen(path)
+
+    @property
+    def alive(self) -> bool:
+        """True while the daemon's process is there."""
+        return self._pidfd >= 0 or super().alive
+
+    def start(self) -> None:
+        """Let a daemon in."""
+        if self.restart:
+            self._loop.watch(self._listener.fileno(), IN, self._accept)
+
+    def exited(self, status: int) -> None:
+        """The daemon's process is gone; let another one in."""
+        self._drop_channel()
+        self._log.info("the daemon has gone, waiting for another one")
+        self._loop.unwatch(self._listener.fileno())
+        self._start_after_a_pause()
+
+    def greeted(self) -> None:
+        """The daemon has said HELLO; one that refuses its configuration never does, and counts for none."""
+        self.starts += self._greeted_at is None
+        super().greeted()
+
+    def start_last(self, how: tuple[Sequence[bytes], Sequence[bytes]] | None) -> bool:
+        """Start a daemon as the ones before it were started, by argv and environment, as a child; once.
+
+        One that is on its way out is waited for: two of them would be in each other's way.
+        """
+        if self._pidfd >= 0:
+            return True
+        if how is None or self._last_started:
+            return False
+        self._last_started = True
+        self._drop_channel()
+        argv, env = how
+        self._spawn(argv, clean_environment(env))
+        return self.alive
+
+    def kill(self) -> None:
+        """Kill the daemon, whoever has started it."""
+        if self._pidfd >= 0:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        else:
+            super().kill()
+
+    def _accept(self, _events: int) -> None:
+        try:
+            fd, _ = self._listener._accept()  # type: ignore[attr-defined]
+        except OSError:  # it has given up, or there are no descriptors: it is asked again
+            return
+        sock = _socket.socket(fileno=fd)
+        # The manager starts the next one when the last is gone; we may not have heard of that yet.
+        if self._pidfd >= 0 and _has_ended(self._pidfd):
+            self._ended(0)
+        try:
+            if self.alive:
+                raise PermissionError("there is a daemon already")
+            pid, pidfd = _examine(sock)
+        except OSError as error:
+            self._log.error("a daemon is turned away", error=str(error))
+            sock.close()
+            return
+        self._pidfd = pidfd
+        self._loop.watch(pidfd, IN, self._ended)
+        self._converse(sock)
+        self._log.info("a daemon has come", pid=pid)
+
+    def _ended(self, _events: int) -> None:
+        self._loop.unwatch(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        self._on_ended(UNKNOWN)
+
+    def _lost(self, reason: str) -> None:
+        self._log.info("the link has ended", reason=reason)
+        self.channel = None
+        here = self._pidfd
+        self._loop.call_later(LEAVING_S, lambda: self._kill_if(here))
+        self._on_lost()
+
+    def _kill_if(self, pidfd: int) -> None:
+        """Kill it if it is still that one."""
+        if self.channel is None and self._pidfd == pidfd:
+            self.kill()
+
+
+def _claim(path: bytes) -> int:
+    """Return a descriptor that is ours as long as we live: two monitors would share no child.
+
+    Raises:
+        OSError: EWOULDBLOCK: there is another monitor.
+    """
+    fd = os.open(path + b".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+def _listen(path: bytes) -> _socket.socket:
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_NONBLOCK)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(before)
+    sock.listen(_BACKLOG)
+    return sock
+
+
+def _examine(sock: _socket.socket) -> tuple[int, int]:
+    """Return the peer's pid and a descriptor of it.
+
+    Raises:
+        OSError: it is not root, in a mount namespace of its own, or gone.
+    """
+    pid, uid, _ = _CREDENTIALS.unpack(
+        sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
+    if uid != os.geteuid():
+        raise PermissionError(f"it is user {uid}")
+    pidfd = os.pidfd_open(pid)
+    try:
+        # A container to which the socket was mounted, or a unit whose options give it a root of its
+        # own: what such a daemon mounts would be nobody else's.
+        if os.stat(f"/proc/{pid}/ns/mnt").st_ino != os.stat("/proc/self/ns/mnt").st_ino:
+            raise PermissionError("it has a mount namespace of its own")
+        if _has_ended(pidfd):
+            raise ProcessLookupError("it has gone")
+    except BaseException:
+        os.close(pidfd)
+        raise
+    return pid, pidfd
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
