@@ -51,6 +51,7 @@ def test_the_hooks_are_those_of_the_design() -> None:
         "container_network",
         "host_data_sources",
         "services",
+        "vm_properties",
         "cli_commands",
         "container_event",
         "span_ended",

@@ -120,6 +120,7 @@ def test_a_type_that_may_not_be_declared_stops_the_start(site: Site, declared: s
         (named("container_shapers", '"gpu", "HERE:a"'), "the container shaper gpu"),
         (named("host_data_sources", '"sev", "HERE:a"'), "the host data source sev"),
         (named("services", '"metrics", "HERE:a"'), "the service metrics"),
+        (named("vm_properties", '"fans", "HERE:a"'), "the property of the VM fans"),
         (named("cli_commands", '"top", "HERE:a"'), "the command top"),
         (named("container_network", '"net", "HERE:a"'), "the network provider net"),
     ],
@@ -149,6 +150,19 @@ def test_a_plugin_that_claims_a_name_twice_is_named_once(site: Site) -> None:
 def test_the_open_door_is_core_s_own(site: Site) -> None:
     site.install("a", named("enforcers", '"open_door", "HERE:a"'))
     with pytest.raises(ConfigError, match="declares the enforcer open_door, which is core's own"):
+        site.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("usage", "declares the property of the VM usage, which is core's own"),
+        ("fans:left", "property of the VM fans:left: behind a colon"),
+    ],
+)
+def test_a_property_s_name_is_free_and_without_a_colon(site: Site, name: str, text: str) -> None:
+    site.install("a", named("vm_properties", f'"{name}", "HERE:a"'))
+    with pytest.raises(ConfigError, match=text):
         site.load()
 
 

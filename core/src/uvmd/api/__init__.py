@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         Verb,
         View,
     )
-    from uvmd.api.services import VmService, VmView
+    from uvmd.api.services import VmProperty, VmService, VmView
     from uvmd.api.settings import ConfigModel
     from uvmd.api.transaction import RollbackFailed, Undo
     from uvmd.api.unfinished import Unfinished
@@ -100,6 +100,7 @@ __all__ = [
     "Target",
     "Verb",
     "View",
+    "VmProperty",
     "VmService",
     "VmView",
     "ConfigModel",
@@ -152,7 +153,7 @@ _HOME = {
         "Verb",
         "View",
     ),
-    "services": ("VmService", "VmView"),
+    "services": ("VmProperty", "VmService", "VmView"),
     "settings": ("ConfigModel",),
     "transaction": ("RollbackFailed", "Undo"),
     "unfinished": ("Unfinished",),

@@ -127,6 +127,16 @@ def services() -> Iterable[Named]:
 
 
 @hookspec
+def vm_properties() -> Iterable[Named]:
+    """Return properties of the VM: asked for by GetProperties on the null id, as type ``uvmd.NAME``.
+
+    The reference, called with the environment when it is first asked for, is an
+    :class:`uvmd.api.VmProperty`. A third party's name begins with its domain.
+    """
+    return ()
+
+
+@hookspec
 def requirements() -> Iterable[Requirement]:
     """Return what the plugin needs of the VM: programs, filesystems, device-mapper targets.
 
@@ -152,4 +162,10 @@ def container_event(event: ContainerEvent) -> None:
 
 @hookspec
 def span_ended(span: Span) -> None:
-    """Hear of a finished piece of work. Called as :func:`container_event` is."""
+    """Hear of a finished piece of work. Called as :func:`container_event` is.
+
+    A request of the host has the facts ``container``, ``activity`` and ``message_type``. The
+    steps that were taken for it come before it, in the order of their begin: spans of the same
+    trace, parented by the request or by the step that they are a part of, with the fact
+    ``request``, its span's id.
+    """

@@ -1,4 +1,4 @@
-"""What a plugin may serve beside the bridge, and what it is shown of the VM."""
+"""What a plugin may serve beside the bridge or add to what is asked of the VM, and what it is shown of it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,21 @@ class VmView(Protocol):
 
     def events_dropped(self) -> Mapping[str, int]:
         """How many events and spans each plugin has lost because it was slow."""
+
+
+class VmProperty(Protocol):
+    """What a reference of ``vm_properties`` makes, called with its environment."""
+
+    def __call__(self, argument: str, view: VmView) -> Any:
+        """Return the property, as what JSON can hold; a whole answer has 64 KiB at most.
+
+        The policy has allowed properties. ``argument`` is what stands behind a colon in the
+        type that was asked for, any text: nothing in most cases. Called on several threads;
+        reads only, and fast.
+
+        Raises:
+            UvmdError: it cannot be had; the text is for whoever asks.
+        """
 
 
 class VmService(Protocol):

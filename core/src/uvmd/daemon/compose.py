@@ -117,7 +117,7 @@ class Daemon:
         self.bridge = Bridge(self.host, link, v4=config.bridge.v4, spans=spans)
         link.request_of = doing.number
         link.note_steps(steps.step)
-        self._beside = _beside(self.plugins, self.host, self.gate)
+        self._beside = self._serve_plugins()
         self.stopping: str | None = None
         self.leaving: str | None = None
         self._warm = False
@@ -227,6 +227,23 @@ class Daemon:
         if self._own_cgroup is not None:
             self._own_cgroup.leave()
 
+    def _serve_plugins(self) -> Beside | None:
+        """Have the plugins' properties served; return their services, to be started with requests."""
+        makers, plugins, gate = self.plugins.factories("services"), self.plugins, self.gate
+        properties = plugins.factories("vm_properties")
+        if not makers and not properties:
+            return None
+        from uvmd.daemon.added import added
+        from uvmd.daemon.beside import Beside, View
+
+        def dropped() -> dict[str, int]:
+            return dict(Counter(plugins.container_events.dropped()) + Counter(plugins.spans.dropped()))
+
+        view = View(partial(self.host.properties, NULL_ID), lambda: gate.logging_allowed, dropped)
+        for kind, source in added(properties, view):
+            self.host.serve_property(kind, source)
+        return Beside(makers, view) if makers else None
+
     def _tell_host(self, event: ContainerEvent) -> None:
         if self.bridge.wants_events:
             facts = {
@@ -242,20 +259,6 @@ class Daemon:
         facts = {"PodId": event.pod_id, "Time": time.time(), "Kills": event.kills}
         facts |= {"UsageBytes": usage, "PeakBytes": peak, "LimitBytes": limit}
         self.bridge.tell(events.OUT_OF_MEMORY, event.container_id, facts)
-
-
-def _beside(plugins: plugin_manager.Plugins, host: Host, gate: Gate) -> Beside | None:
-    """Return the plugins' services, to be started when requests are served."""
-    makers = plugins.factories("services")
-    if not makers:
-        return None
-    from uvmd.daemon.beside import Beside, View
-
-    def dropped() -> dict[str, int]:
-        return dict(Counter(plugins.container_events.dropped()) + Counter(plugins.spans.dropped()))
-
-    ask = partial(host.properties, NULL_ID)
-    return Beside(makers, View(ask, lambda: gate.logging_allowed, dropped))
 
 
 def _own_cgroup(config: Config, host: Host, notices: Notices, link: Link) -> OwnCgroup | None:

@@ -26,6 +26,7 @@ NAMED = {
     "container_network": "network provider",
     "host_data_sources": "host data source",
     "services": "service",
+    "vm_properties": "property of the VM",
     "cli_commands": "command",
 }
 EVENTS = ("container_event", "span_ended")

@@ -16,7 +16,7 @@ from uvmd.plugin_manager.references import check_reference
 
 _THIRD_PARTY = re.compile(r"([a-z0-9-]+\.)+[a-z0-9-]+/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
 #: Names that core itself gives away.
-TAKEN = {"enforcers": ("open_door",)}
+TAKEN = {"enforcers": ("open_door",), "vm_properties": ("ps", "usage", "mounts", "locks")}
 
 
 class Owned(NamedTuple):
@@ -58,6 +58,8 @@ def _enter(table: dict[str, Owned], hook: str, plugin: Installed, entry: Named) 
     what = NAMED[hook]
     if entry.name in TAKEN.get(hook, ()):
         raise ConfigError(f"{plugin.label} declares the {what} {entry.name}, which is core's own")
+    if hook == "vm_properties" and ":" in entry.name:
+        raise ConfigError(f"{plugin.label}: {what} {entry.name}: behind a colon stands what is asked of it")
     if entry.name in table:
         _twice(table[entry.name].plugin, plugin, f"the {what} {entry.name}")
     table[entry.name] = Owned(plugin, entry)
