@@ -44,6 +44,9 @@ class Journal:
         """Write a container as it is now, or as it is about to be when ``state`` is given.
 
         ``doing`` is ``deleting`` while it is taken down.
+
+        Raises:
+            OSError: it could not be written; the entry is as before.
         """
         # Under the lock from reading the record to the rename: a later state must not be
         # overwritten by an earlier one of another thread.
@@ -51,6 +54,26 @@ class Journal:
             self._write(
                 container.id, container_entry(container, container.state if state is None else state, doing)
             )
+
+    def prepare(self, container: Container, state: State) -> None:
+        """Write aside what :meth:`commit` makes the entry: that needs no room any more.
+
+        Raises:
+            OSError: it could not be written; the entry is as before.
+        """
+        with self._lock:
+            self._write_aside(container.id, container_entry(container, state, ""))
+
+    def commit(self, container_id: str) -> None:
+        """Have what was prepared count, unless something later was saved meanwhile."""
+        with self._lock:
+            if os.path.exists(f"{self._directory}/{container_id}.new"):
+                self._take_aside(container_id)
+
+    def drop(self, container_id: str) -> None:
+        """Forget what was prepared, if it is still there."""
+        with self._lock:
+            unlink_if_there(f"{self._directory}/{container_id}.new")
 
     def save_external(self, process: Process) -> None:
         """Write an external process."""
@@ -105,13 +128,24 @@ class Journal:
                 os.rename(aside, path)
 
     def _write(self, name: str, entry: Entry) -> None:
-        path = f"{self._directory}/{name}.json"
+        self._write_aside(name, entry)
+        self._take_aside(name)
+
+    def _write_aside(self, name: str, entry: Entry) -> None:
         aside = f"{self._directory}/{name}.new"
         with step("journal"):
             fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            write_all(fd, json.dumps(entry, separators=(",", ":")).encode())
-            unlink_if_there(path)
-            os.rename(aside, path)
+            try:
+                write_all(fd, json.dumps(entry, separators=(",", ":")).encode())
+            except OSError as error:
+                # A full disk needs the room that half an entry takes.
+                unlink_if_there(aside)
+                raise OSError(error.errno, error.strerror, aside) from error
+
+    def _take_aside(self, name: str) -> None:
+        path = f"{self._directory}/{name}.json"
+        unlink_if_there(path)
+        os.rename(f"{self._directory}/{name}.new", path)
 
     def _unlink(self, name: str) -> None:
         with self._lock:

@@ -20,7 +20,8 @@ def start(ctx: Context, container_id: str, request: ExecuteRequest) -> int:
     Raises:
         ContainerNotFound, InvalidState: unknown, being created, or started before.
         ContainerStopped: init is gone already.
-        Failed: the streams could not be connected; the container can be started again.
+        Failed: it could not be recorded, or the streams not be connected; the container can be
+            started again.
         RuntimeFailed: the runtime could not start it; its init is killed, because its
             streams are spent.
     """
@@ -31,15 +32,31 @@ def start(ctx: Context, container_id: str, request: ExecuteRequest) -> int:
         init = container.init
         if init is None or (init.over and not again):
             raise ContainerStopped(f"container {container_id} has stopped")
-        _connect(ctx, container, init, request)
         try:
-            ctx.runtime.start(container_id)
+            # Before init runs: what cannot be recorded afterwards would be an init that runs and
+            # that the next daemon takes for one that waits.
+            ctx.journal.prepare(container, State.RUNNING)
+        except OSError as error:
+            raise Failed(f"start {container_id}: {error.filename}: {error.strerror}") from error
+        try:
+            _connect(ctx, container, init, request)
+            _run(ctx, init, container_id)
         except BaseException:
-            kill_init(ctx, init)
+            ctx.journal.drop(container_id)
             raise
         if ctx.registry.advance(container, State.RUNNING):
-            ctx.journal.save(container)
+            ctx.journal.commit(container_id)
+        else:
+            ctx.journal.drop(container_id)  # its end is recorded, or about to be
         return init.pid
+
+
+def _run(ctx: Context, init: Process, container_id: str) -> None:
+    try:
+        ctx.runtime.start(container_id)
+    except BaseException:
+        kill_init(ctx, init)
+        raise
 
 
 def _connect(ctx: Context, container: Container, init: Process, request: ExecuteRequest) -> None:
