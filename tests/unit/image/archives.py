@@ -59,14 +59,15 @@ def tar(*entries: Entry, format: int = tarfile.PAX_FORMAT) -> bytes:
 #: Files of the last regions. No test looks at one that is older: property tests make hundreds.
 _recent: deque[IO[bytes]] = deque()
 _RECENT = 32
+_kept: list[IO[bytes]] = []
 
 
-def region(content: bytes, name: str = "test.tar") -> Region:
-    """An open file with these bytes, for as long as one test may want it."""
+def region(content: bytes, name: str = "test.tar", *, kept: bool = False) -> Region:
+    """An open file with these bytes, for as long as one test may want it, or all of a module's."""
     file = tempfile.TemporaryFile()
     file.write(content)
     file.flush()
-    _recent.append(file)
+    (_kept if kept else _recent).append(file)
     if len(_recent) > _RECENT:
         _recent.popleft().close()
     return Region(file.fileno(), 0, len(content), name)
@@ -75,6 +76,8 @@ def region(content: bytes, name: str = "test.tar") -> Region:
 @atexit.register
 def close_recent() -> None:
     """A file that is left to the collector is a warning, and warnings are errors."""
+    while _kept:
+        _kept.pop().close()
     while _recent:
         _recent.popleft().close()
 

@@ -20,7 +20,7 @@ from uvmd.image.errors import BadSource
 from uvmd.image.scan import scan
 from uvmd.image.verity import ZERO_DIGEST, digest_of
 
-SOURCE = region(os.urandom(64 * 1024), "source")
+SOURCE = region(os.urandom(64 * 1024), "source", kept=True)
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Sparse:
 
     size: int
     spans: Sequence[Span]
+    check: None = None
 
     @contextmanager
     def opened(self) -> Iterator[int]:

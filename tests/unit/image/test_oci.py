@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from unit.image.archives import INDEX, MANIFEST, Layout, entry, region, tar
-from uvmd.image.blobs import Blobs, find_layout, require_digest
+from uvmd.image.blobs import Blobs, find_layout
+from uvmd.image.checking import require_digest
 from uvmd.image.errors import BadSource
 from uvmd.image.oci import find_layers, own_platform
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -16,6 +17,9 @@ from hypothesis import strategies as st
 
 from unit.image.archives import CONFIG, MANIFEST, TAR, Entry, Layout, entry, packed, region, tar
 from uvmd.image import spool
+from uvmd.image.build import build_image
+from uvmd.image.checking import Check
+from uvmd.image.content import Region
 from uvmd.image.errors import BadSource, NoSpace
 from uvmd.image.source import open_source
 from uvmd.image.spool import decompressed, find_compression, spooled
@@ -112,6 +116,82 @@ def test_a_damaged_layer_is_refused(tmp_path: Path, kind: str) -> None:
     layout.files[name] = flipped(layout.files[name])
     with pytest.raises(BadSource, match="damaged"):
         names(layout.write(tmp_path / "oci"))
+
+
+def hashes(path: Path, *, alone: bool, squash: bool = False) -> list[str]:
+    with open_source(str(path)) as source:
+        if squash:
+            with source.squashed() as tree:
+                return [build_image(tree, None, alone=alone).root_hash]
+        found = []
+        for layer in source.layers:
+            with layer.tree() as tree:
+                found.append(build_image(tree, None, alone=alone).root_hash)
+        return found
+
+
+@pytest.mark.parametrize("squash", [False, True])
+def test_a_layer_has_one_hash_wherever_it_lies(tmp_path: Path, squash: bool) -> None:
+    # Files in another order than the tree's, one that a later one replaces, and one with a hole.
+    sparse = entry("hole", b"x" + bytes(50_000) + b"y")
+    first = tar(entry("z", b"1" * 9000), entry("a", b"old" * 3000), entry("a", b"new" * 9000), sparse)
+    layers = [first, tar(*FILES)]
+    layout = Layout()
+    layout.image(layers)
+    (tmp_path / "tar").write_bytes(layout.tar())
+    packed_layout = Layout()
+    packed_layout.image(layers, kinds=["gzip", "gzip"])
+    places = [layout.write(tmp_path / "plain"), tmp_path / "tar", packed_layout.write(tmp_path / "packed")]
+    found = [hashes(place, alone=alone, squash=squash) for place in places for alone in (True, False)]
+    assert len(set(map(tuple, found))) == 1
+    if not squash:
+        (tmp_path / "alone").write_bytes(layers[1])
+        assert found[0][1:] == hashes(tmp_path / "alone", alone=True)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("where", ["header", "data", "covered", "padding", "end"])
+def test_damage_anywhere_in_a_plain_layer_is_found_before_an_image_is(
+    tmp_path: Path, where: str, alone: bool
+) -> None:
+    content = tar(entry("z", b"1" * 9000), entry("a", b"old" * 3000), entry("a", b"new" * 9000))
+    at = {
+        "header": 512 + 9216 + 5,
+        "data": content.index(b"1" * 9000) + 4500,
+        "covered": content.index(b"oldold"),
+        "padding": 512 + 9001,
+        "end": len(content) - 1,
+    }[where]
+    layout = Layout()
+    layout.image([content])
+    name = next(name for name, found in layout.files.items() if found == content)
+    layout.files[name] = content[:at] + bytes((content[at] ^ 1,)) + content[at + 1 :]
+    path = layout.write(tmp_path / "oci")
+    with open_source(str(path)) as source, pytest.raises(BadSource, match="damaged: its digest is"):
+        with source.layers[0].tree() as tree:
+            build_image(tree, tmp_path / "image", alone=alone)
+            pytest.fail("an image was made")
+    assert not (tmp_path / "image").exists()
+
+
+@given(st.data())
+def test_a_digest_is_right_in_whatever_order_pieces_pass_by(data: st.DataObject) -> None:
+    content = data.draw(st.binary(max_size=300))
+    whole = region(b"before" + content + b"behind")
+    inner = Region(whole.fd, 6, len(content), "inner")
+    check = Check(inner, f"sha256:{hashlib.sha256(content).hexdigest()}")
+    check.watches = data.draw(st.booleans())
+    wrong = Check(inner, "sha256:" + "0" * 64)
+    wrong.watches = check.watches
+    places = st.tuples(st.integers(0, len(content)), st.integers(0, 100))
+    for begin, length in data.draw(st.lists(places, max_size=6)):
+        piece = memoryview(content)[begin : begin + length]
+        for one in (check, wrong):
+            one.saw(6 + begin, piece)
+    check.require()
+    check.require()
+    with pytest.raises(BadSource, match="damaged"):
+        wrong.require()
 
 
 def manifest(layout: Layout, content: bytes, media_type: str, diff_id: str) -> None:

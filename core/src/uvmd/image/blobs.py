@@ -8,6 +8,7 @@ import re
 from contextlib import ExitStack
 from typing import Final, Protocol
 
+from uvmd.image.checking import require_digest
 from uvmd.image.content import Region
 from uvmd.image.errors import BadSource
 from uvmd.image.tar_headers import read_members
@@ -118,10 +119,3 @@ class Blobs:
         content = region.read(0, region.size)
         require_digest(digest, hashlib.new(digest.partition(":")[0], content).hexdigest())
         return content
-
-
-def require_digest(digest: str, found: str, what: str = "blob") -> None:
-    """Raise BadSource when *found*, in hex, is not what *digest* says."""
-    algorithm, _, value = digest.partition(":")
-    if found != value:
-        raise BadSource(f"{what} {digest} is damaged: its digest is {algorithm}:{found}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from uvmd.image import vhd
-from uvmd.image.content import BLOCK
+from uvmd.image.checking import COST, Check
+from uvmd.image.content import BLOCK, Content
 from uvmd.image.ext4.plan import Plan, plan
 from uvmd.image.ext4.writer import block_zero, content_uuid, write_metadata
 from uvmd.image.helper import shared
@@ -65,21 +67,43 @@ def build_image(
 
 def _scan_files(tree: Tree, alone: bool, progress: Progress) -> dict[int, Scanned]:
     found = {id(inode): inode.content for _, inode in tree.walk() if inode.content is not None}
-    contents = list(found.values())
-    sizes = [sum(span.length for span in content.spans) for content in contents]
-    meter = Meter("hash", sum(sizes), progress)
+    sizes = {which: sum(span.length for span in content.spans) for which, content in found.items()}
+    meter = Meter("hash", sum(sizes.values()), progress)
     if alone:
-        scanned = [scan(content, meter.advance) for content in contents]
+        for check in tree.checks:
+            check.watches = True
+        # In the archive's order nothing has to be read again for its digest.
+        order = sorted(found, key=lambda which: found[which].spans[0].at if sizes[which] else 0)
+        scanned = {which: scan(found[which], meter.advance) for which in order}
+        for check in tree.checks:
+            check.require()
     else:
-        # The helper is about as far, and cannot say so.
-        scanned = shared(
-            lambda content: scan(content, lambda _: None),
-            contents,
-            sizes,
-            lambda content: scan(content, lambda count: meter.advance(2 * count)),
-        )
+        scanned = _scan_shared(found, sizes, tree.checks, meter)
     meter.end()
-    return dict(zip(found, scanned, strict=True))
+    return scanned
+
+
+def _scan_shared(
+    found: dict[int, Content], sizes: dict[int, int], checks: list[Check], meter: Meter
+) -> dict[int, Scanned]:
+    def work(one: Content | Check, advance: Callable[[int], None]) -> Scanned:
+        if not isinstance(one, Check):
+            return scan(one, advance)
+        one.require()
+        return Scanned()
+
+    items: list[Content | Check] = [*found.values(), *checks]
+    costs = [*sizes.values(), *(int(check.region.size * COST) for check in checks)]
+    # The helper is about as far, and cannot say so.
+    done = shared(
+        lambda one: work(one, lambda _: None),
+        items,
+        costs,
+        lambda one: work(one, lambda count: meter.advance(2 * count)),
+    )
+    for check in checks:
+        check.proven = True  # by the helper, perhaps
+    return dict(zip(found, done, strict=False))
 
 
 def _write(layout: Plan, fd: int | None, with_vhd_footer: bool, progress: Progress) -> Image:

@@ -52,6 +52,7 @@ def squash(layers: Iterable[Layer]) -> Tree:
         _merge(merged.root, layer.tree.root)
         merged.root = layer.tree.root
         merged.warnings += layer.tree.warnings
+        merged.checks += layer.tree.checks
     return merged
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from uvmd.image import layers, oci, spool
-from uvmd.image.blobs import LAYOUT_FILES, Blobs, DirectoryFiles, find_layout, require_digest
+from uvmd.image.blobs import LAYOUT_FILES, Blobs, DirectoryFiles, find_layout
+from uvmd.image.checking import Check, require_digest
 from uvmd.image.content import Region
 from uvmd.image.directory import read_directory
 from uvmd.image.errors import BadSource
@@ -42,10 +43,11 @@ class SourceLayer:
         """Give the layer's tree, whiteouts as overlayfs wants them.
 
         Raises:
-            BadSource: it is damaged, or holds what no tree can hold.
+            BadSource: it is damaged, or holds what no tree can hold. That it is damaged may
+                come out at the end: what was made of the tree counts only then.
         """
         with ExitStack() as stack:
-            yield layers.as_overlay(self.parse(stack))
+            yield _checked(layers.as_overlay(self.parse(stack)), stack)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,19 @@ class Source:
     def squashed(self) -> Iterator[Tree]:
         """Give the one tree that all layers make together; raises as ``SourceLayer.tree``."""
         with ExitStack() as stack:
-            yield layers.squash(layer.parse(stack) for layer in self.layers)
+            yield _checked(layers.squash(layer.parse(stack) for layer in self.layers), stack)
+
+
+def _checked(tree: Tree, stack: ExitStack) -> Tree:
+    """Require the tree's digests when the stack ends, before what they are read from is closed."""
+
+    def require(kind: object, error: object, trace: object) -> None:
+        if error is None:
+            for check in tree.checks:
+                check.require()
+
+    stack.push(require)
+    return tree
 
 
 @contextmanager
@@ -156,25 +170,32 @@ class _Opener:
 
     def _layer(self, blobs: Blobs, one: oci.LayerBlob, stack: ExitStack) -> Layer:
         packed = blobs.blob(one.blob.digest, one.blob.size)
-        meter = Meter("unpack" if one.compression else "check", packed.size, self._progress)
+        if not one.compression:
+            return self._plain(packed, one)
+        meter = Meter("unpack", packed.size, self._progress)
         digest = hashlib.new(one.blob.digest.partition(":")[0])
 
         def on_input(chunk: bytes | memoryview) -> None:
             digest.update(chunk)
             meter.advance(len(chunk))
 
-        if not one.compression:
-            for view in packed.views():
-                on_input(view)
-            require_digest(one.blob.digest, digest.hexdigest())
-            if one.diff_id not in ("", one.blob.digest):
-                raise BadSource(f"layer {one.blob.digest} is not packed, yet its diff_id is {one.diff_id}")
-            archive = packed
-        else:
-            archive = self._unpacked(packed, one, stack, on_input)
-            require_digest(one.blob.digest, digest.hexdigest())
+        archive = self._unpacked(packed, one, stack, on_input)
+        require_digest(one.blob.digest, digest.hexdigest())
         meter.end()
         return read_tar(archive, sealed=True)
+
+    @staticmethod
+    def _plain(archive: Region, one: oci.LayerBlob) -> Layer:
+        check = Check(archive, one.blob.digest)
+        try:
+            layer = read_tar(archive, sealed=True, check=check)
+        except BadSource:
+            check.require()  # what is damaged is not called odd
+            raise
+        if one.diff_id not in ("", one.blob.digest):
+            check.require()
+            raise BadSource(f"layer {one.blob.digest} is not packed, yet its diff_id is {one.diff_id}")
+        return layer
 
     def _unpacked(self, packed: Region, one: oci.LayerBlob, stack: ExitStack, on_input: spool.Tell) -> Region:
         # A manifest may call gzip what is not packed at all; the bytes know.

@@ -64,7 +64,7 @@ def read_members(archive: Region, *, sealed: bool = False) -> Iterator[Member]:
     """Yield the members in their order.
 
     Args:
-        sealed: the archive's digest was checked, so it may lack the mark at its end; without
+        sealed: the archive's digest is checked, so it may lack the mark at its end; without
             one, a copy that was cut off between two members cannot be told from a whole.
 
     Raises:
@@ -105,8 +105,7 @@ def _require_checksum(archive: Region, header: bytes, at: int) -> None:
     claimed = parse_number(header[148:156])
     blank = header[:148] + b" " * 8 + header[156:]
     # Some old tars summed signed bytes.
-    signed = sum(blank) - 256 * sum(byte > 127 for byte in blank)
-    if claimed not in (sum(blank), signed):
+    if claimed != sum(blank) and claimed != sum(blank) - 256 * sum(byte > 127 for byte in blank):
         what = "is not a tar archive" if at == 0 else f"is damaged: no tar header at byte {at}"
         raise BadSource(f"{archive.name} {what} (wrong checksum)")
 

@@ -7,9 +7,10 @@ in this directory" (OCI image specification, layer.md). Nothing is extracted.
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from uvmd.image.checking import Check
 from uvmd.image.content import ArchiveContent, Region
 from uvmd.image.errors import BadSource
 from uvmd.image.tar_headers import Member, read_members
@@ -42,11 +43,12 @@ class Layer:
     opaque: set[Path] = field(default_factory=set)
 
 
-def read_tar(archive: Region, *, sealed: bool = False) -> Layer:
+def read_tar(archive: Region, *, sealed: bool = False, check: Check | None = None) -> Layer:
     """Read a whole archive that is not compressed. The region stays in use by the tree.
 
     Args:
-        sealed: its digest was checked (see ``read_members``).
+        sealed: it has a digest (see ``read_members``).
+        check: what takes the digest while files are read; the tree's user requires it.
 
     Raises:
         BadSource: it is no tar, is cut off, or has entries that no tree can have.
@@ -55,14 +57,16 @@ def read_tar(archive: Region, *, sealed: bool = False) -> Layer:
     text_acls = 0
     for member in read_members(archive, sealed=sealed):
         text_acls += member.has_text_acl
-        _add(layer, archive, member)
+        _add(layer, archive, member, check)
     layer.tree.finish()
+    if check is not None:
+        layer.tree.checks.append(check)
     if text_acls:
         layer.tree.warnings.append(f"{text_acls} entries have ACLs as text (SCHILY.acl), ignoring those")
     return layer
 
 
-def _add(layer: Layer, archive: Region, member: Member) -> None:
+def _add(layer: Layer, archive: Region, member: Member, check: Check | None) -> None:
     path = parse_path(member.name, "entry")
     last = path[-1] if path else b""
     if last == _OPAQUE:
@@ -79,10 +83,10 @@ def _add(layer: Layer, archive: Region, member: Member) -> None:
     if member.kind == b"1":
         layer.tree.link(path, parse_path(member.target, f"the target of hard link {show(path)}"))
         return
-    layer.tree.put(path, _inode(archive, member))
+    layer.tree.put(path, _inode(archive, member, check))
 
 
-def _inode(archive: Region, member: Member) -> Inode:
+def _inode(archive: Region, member: Member, check: Check | None) -> Inode:
     kind = _TYPES.get(member.kind)
     if kind is None:
         raise BadSource(f"entry {show(member.name)} has the unknown type {member.kind!r}")
@@ -95,7 +99,9 @@ def _inode(archive: Region, member: Member) -> Inode:
         device=member.device,
     )
     if stat.S_ISREG(kind):
-        inode.content = ArchiveContent(archive, member.size, member.spans)
+        # An archive may lie within another file: a layer in the tar of a layout.
+        spans = tuple(replace(span, at=archive.offset + span.at) for span in member.spans)
+        inode.content = ArchiveContent(archive, member.size, spans, check)
     elif stat.S_ISLNK(kind):
         inode.mode = stat.S_IFLNK | 0o777
         inode.target = _target(member)

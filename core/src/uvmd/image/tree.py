@@ -10,10 +10,13 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from uvmd.image.content import Content
 from uvmd.image.errors import BadSource
+
+if TYPE_CHECKING:
+    from uvmd.image.checking import Check
 
 #: A path as its components, without ``.`` and ``..``; empty for the root.
 Path = tuple[bytes, ...]
@@ -100,6 +103,8 @@ class Tree:
     def __init__(self) -> None:
         self.root = implied_directory()
         self.warnings: list[str] = []
+        #: Digests that must prove right before what is made of the tree counts.
+        self.checks: list[Check] = []
         self._pending: dict[Path, Path] = {}
 
     def find(self, path: Path) -> Inode | None:

@@ -12,7 +12,6 @@ from uvmd.cli.ctl.tables import size
 _INTERVAL_S = 0.1
 _WORDS = {
     "unpack": "unpacking",
-    "check": "checking",
     "hash": "hashing",
     "write": "writing",
     "verify": "verifying",
