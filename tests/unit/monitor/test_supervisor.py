@@ -94,6 +94,25 @@ def test_a_daemon_that_cannot_be_executed_is_a_refusal(parts: Parts) -> None:
     nursery.close()
 
 
+def test_without_a_free_descriptor_it_is_tried_again(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    nursery = Nursery(parts)
+    nursery.supervisor.start()
+    nursery.supervisor.greeted()
+    later: list[Any] = []
+    monkeypatch.setattr(parts.loop, "call_later", lambda delay, call: later.append(call))
+    nursery.end(-9)
+
+    def full(*_: int) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(supervisor_room._socket, "socketpair", full)
+        later.pop()()
+    later.pop()()
+    assert len(nursery.spawned) == 2
+    nursery.close()
+
+
 def test_pauses_grow_to_five_seconds_and_shrink_again(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     nursery = Nursery(parts)
     supervisor = nursery.supervisor

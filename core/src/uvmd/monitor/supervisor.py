@@ -84,7 +84,11 @@ class Supervisor:
         return False
 
     def _spawn(self, argv: Sequence[bytes], env: dict[bytes, bytes]) -> None:
-        ours, theirs = _socket_pair()
+        try:
+            ours, theirs = _socket_pair()
+        except OSError as error:  # all descriptors are in use: containers that end give some back
+            self._not_started(error)
+            return
         env[b"UVMD_MONITOR_FD"] = b"3"
         null = self._spawner.devnull
         try:
@@ -92,14 +96,17 @@ class Supervisor:
             pid = self._spawner.spawn(argv, env, (null, 2, 2), [theirs.fileno()], protected=True)
         except OSError as error:
             ours.close()
-            self._log.error("cannot start the daemon", error=str(error))
-            self.exited(127)
+            self._not_started(error)
             return
         finally:
             theirs.close()
         self._children.daemon_pid = pid
         self._converse(ours)
         self._log.info("daemon started", pid=pid, starts=self.starts)
+
+    def _not_started(self, error: OSError) -> None:
+        self._log.error("cannot start the daemon", error=str(error))
+        self.exited(127)
 
     def _converse(self, sock: _socket.socket) -> None:
         """Talk to a new daemon."""
