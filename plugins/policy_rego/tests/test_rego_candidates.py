@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from policies import container, policy, rule
+from policies import ID, ROOT, container, create, device, execute, overlay, policy, rule
 
 from uvmd.api import Fragment
 from uvmd_policy_rego.fragments import load_fragment
 from uvmd_policy_rego.session import Session
+from uvmd_policy_rego.store import Store
 
 RULES = [{"env_rules": [rule("A=1")], "mounts": []}, {"env_rules": [], "mounts": []}]
 INCLUDES = ["containers", "platform_rules", "fragments"]
@@ -72,3 +73,29 @@ def test_a_policy_without_containers_gets_those_of_its_fragments() -> None:
     load(one, "a", containers=[container(layers=["extra"])])
     assert looked_up(one) == searched(one)
     assert looked_up(one)[0] == {"extra"}
+
+
+def test_a_question_reads_no_metadata_whole_that_grow_with_the_containers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+    real = Store.document
+    monkeypatch.setattr(Store, "document", lambda self, name: (read.append(name), real(self, name))[1])
+    one = Session(policy(allow_unencrypted_scratch=True))
+    scratch = f"{ROOT}/scratch/{ID}"
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("mount_device", device("base", 0)),
+        ("mount_device", device("top", 1)),
+        ("scratch_mount", {"target": scratch, "encrypted": False}),
+        ("mount_overlay", overlay(1, 0)),
+        ("create_container", create()),
+        ("exec_in_container", execute()),
+        ("signal_container_process", {"containerID": ID, "signal": 15, "isInitProcess": True, "argList": []}),
+        ("shutdown_container", {"containerID": ID}),
+        ("unmount_overlay", {"unmountTarget": f"{ROOT}/rootfs"}),
+        ("scratch_unmount", {"unmountTarget": scratch}),
+        ("unmount_device", {"unmountTarget": "/run/mounts/scsi/m1"}),
+    ]
+    for point, input in asked:
+        assert one.enforce(point, input).allowed, point
+    assert set(read) <= {"operatingsystem", "issuers"}

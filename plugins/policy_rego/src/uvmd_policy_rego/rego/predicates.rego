@@ -271,7 +271,7 @@ source_left_ok(one) if {
 
 source_left_ok(one) if {
 	one.plan9
-	data.metadata.p9mounts[one.source] == input.containerID
+	uvmd.entry("p9mounts", one.source)[0] == input.containerID
 }
 
 mount_left_ok(one, _) if source_left_ok(one)
@@ -315,7 +315,7 @@ layerHashes_ok(layers, hashes) if {
 
 requested_layers := [hash |
 	some path in each(input.layerPaths)
-	hash := data.metadata.devices[path]
+	hash := uvmd.entry("devices", path)[0]
 ]
 
 layerPaths_ok(layers) if {

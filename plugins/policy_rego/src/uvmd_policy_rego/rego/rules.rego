@@ -1,11 +1,11 @@
 # The enforcement points: when each is allowed, and what is remembered of it.
 package framework
 
-# Storage
+# Storage. Entries are looked up one by one: scratch_mounts grows with every container there was.
 
-device_mounted(target) if data.metadata.devices[target]
+device_mounted(target) if uvmd.entry("devices", target)[0]
 
-device_mounted(target) if data.metadata.rw_devices[target]
+device_mounted(target) if uvmd.entry("rw_devices", target)[0]
 
 mount_target_ok if pattern_matches(input.mountPathRegex, input.target)
 
@@ -53,7 +53,7 @@ unmount_device := {
 	"allowed": true,
 	"metadata": [{"name": "devices", "action": "remove", "key": input.unmountTarget}],
 } if {
-	data.metadata.devices[input.unmountTarget]
+	uvmd.entry("devices", input.unmountTarget)[0]
 }
 
 default rw_unmount_device := {"allowed": false}
@@ -62,7 +62,7 @@ rw_unmount_device := {
 	"allowed": true,
 	"metadata": [{"name": "rw_devices", "action": "remove", "key": input.unmountTarget}],
 } if {
-	data.metadata.rw_devices[input.unmountTarget]
+	uvmd.entry("rw_devices", input.unmountTarget)[0]
 }
 
 # The candidates of one container, undefined before its overlay is there.
@@ -70,7 +70,7 @@ matches := uvmd.entry("matches", input.containerID)[0]
 
 overlay_exists if matches
 
-overlay_mounted(target) if data.metadata.overlayTargets[target]
+overlay_mounted(target) if uvmd.entry("overlayTargets", target)[0]
 
 overlay_matches := [container |
 	some container in containers_with_layers(requested_layers)
@@ -102,7 +102,7 @@ unmount_overlay := {
 
 default plan9_mount := {"allowed": false}
 
-plan9_mounted(target) if data.metadata.p9mounts[target]
+plan9_mounted(target) if uvmd.entry("p9mounts", target)[0]
 
 plan9_mount := {
 	"allowed": true,
@@ -122,7 +122,7 @@ plan9_unmount := {
 	plan9_mounted(input.unmountTarget)
 }
 
-scratch_mounted(target) if data.metadata.scratch_mounts[target]
+scratch_mounted(target) if uvmd.entry("scratch_mounts", target)[0]
 
 scratch_encrypt_ok if allow_unencrypted_scratch
 
