@@ -156,10 +156,14 @@ def _claim(path: bytes) -> int:
     """Return a descriptor that is ours as long as we live: two monitors would share no child.
 
     Raises:
-        OSError: EWOULDBLOCK: there is another monitor.
+        OSError: there is one, or the folder is not.
     """
     fd = os.open(path + b".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise OSError(error.errno, "there is a monitor already") from error
     return fd
 
 
