@@ -213,7 +213,13 @@ def test_a_request_somebody_listens_to_has_its_steps_and_the_thread_is_free_agai
     host = Peer(FakeHost(), spans=spans).connect()
     host.post_fields(Message.DELETE)
     names = [(one.name, one.parent_id == seen[-1].span_id) for one in seen[-1].parts()]
-    assert names == [("queue", True), ("parse", True), ("decode body", True), ("answer", True)]
+    assert names == [
+        ("queue", True),
+        ("parse", True),
+        ("load", True),
+        ("decode body", True),
+        ("answer", True),
+    ]
     assert followed() is None
 
 

@@ -19,6 +19,7 @@ from uvmd.bridge.call import LATER, Call
 from uvmd.bridge.identifiers import NO_VERSION, PROTOCOL_VERSION, Message
 from uvmd.bridge.plain import check_base, read_negotiate, read_wait
 from uvmd.errors import Failed, UnknownMessage, UnsupportedProtocol
+from uvmd.observe.steps import step
 
 if TYPE_CHECKING:
     from uvmd.bridge.facade import HostFacade
@@ -59,7 +60,8 @@ class Operation(NamedTuple):
 
 def _with_models(name: str) -> Callable[[HostFacade, Call], object]:
     def run(host: HostFacade, call: Call) -> object:
-        from uvmd.bridge import operations
+        with step("load"):  # the first request after a start may come before the models
+            from uvmd.bridge import operations
 
         result: object = getattr(operations, name)(host, call)
         return result

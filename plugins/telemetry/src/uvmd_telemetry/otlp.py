@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: Spans of one request.
 BATCH: Final = 512
 SEND_S: Final = 5.0
+_INTERNAL: Final = 1  # SPAN_KIND_INTERNAL
 _SERVER: Final = 2  # SPAN_KIND_SERVER
 _ERROR: Final = 2  # STATUS_CODE_ERROR
 
@@ -40,7 +41,7 @@ def _span(span: Span) -> dict[str, Any]:
         "traceId": span.trace_id,
         "spanId": span.span_id,
         "name": span.name,
-        "kind": _SERVER,
+        "kind": _INTERNAL if "request" in span.facts else _SERVER,
         "startTimeUnixNano": str(span.start_ns),
         "endTimeUnixNano": str(span.end_ns),
         "attributes": _attributes({f"uvmd.{key}": value for key, value in span.facts.items() if value != ""}),

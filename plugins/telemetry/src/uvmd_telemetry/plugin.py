@@ -10,20 +10,29 @@ from uvmd_telemetry import seen
 
 @hookimpl
 def config_model() -> str:
-    """Where metrics are read, and where traces go; neither by default."""
+    """Where metrics are read, and where traces go, neither by default; how many are kept."""
     return "uvmd_telemetry.config:TelemetryConfig"
 
 
 @hookimpl
 def services() -> Iterable[Named]:
-    """One service for both; it ends at once where neither is wanted."""
+    """One service for metrics and for sending; it ends at once where neither is wanted."""
     return [Named("telemetry", "uvmd_telemetry.service:Telemetry")]
 
 
 @hookimpl
+def vm_properties() -> Iterable[Named]:
+    """The traces that are kept, for ``uvmctl trace``."""
+    return [Named("traces", "uvmd_telemetry.traces:Traces")]
+
+
+@hookimpl
 def cli_commands() -> Iterable[Named]:
-    """``uvmctl top``."""
-    return [Named("top", "uvmd_telemetry.cli_top:top")]
+    """``uvmctl top`` and ``uvmctl trace``."""
+    return [
+        Named("top", "uvmd_telemetry.cli_top:top"),
+        Named("trace", "uvmd_telemetry.cli_trace:trace"),
+    ]
 
 
 @hookimpl
@@ -34,5 +43,5 @@ def container_event(event: ContainerEvent) -> None:
 
 @hookimpl
 def span_ended(span: Span) -> None:
-    """Count it, and keep it if traces are sent."""
+    """Count requests, keep them for who looks, and queue them if traces are sent."""
     seen.HERE.span(span)

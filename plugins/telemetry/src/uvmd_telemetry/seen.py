@@ -1,7 +1,7 @@
-"""What was counted since the daemon started. Written by observer threads, read by a scrape.
+"""What was counted and kept since the daemon started. Written by an observer's thread, read by others.
 
-A request costs the addition of one number here, and of one reference where traces are
-sent. Nothing is computed until somebody reads.
+A request costs the addition of one number here, and of references to its spans where they
+are kept or sent. Nothing is computed until somebody reads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 #: Upper bounds of the buckets of durations, in seconds; one more has no bound.
 BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 #: Spans that wait to be sent; the oldest go first.
-MOST_SPANS: Final = 4096
+MOST_SPANS: Final = 8192
+#: Spans that are kept to be looked at, if nothing else is configured; a span takes some 300 bytes.
+KEPT_SPANS: Final = 2048
+#: People who look (``uvmctl ps``, ``top``) must not push out what they look for.
+_LOOKS: Final = ("get_properties", "00000000-0000-0000-0000-000000000000")
 
 
 class Durations:
@@ -44,13 +48,26 @@ class Snapshot(NamedTuple):
     spans_lost: int
 
 
+class Request(NamedTuple):
+    """A request that was answered, and its steps in the order of their begin."""
+
+    span: Span
+    steps: tuple[Span, ...]
+
+
 class Seen:
     """See the module."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
+        self._changed = threading.Condition(self._mutex)
         self._requests: dict[tuple[str, str], Durations] = {}
         self._events: Counter[str] = Counter()
+        #: Of the request whose own span comes next; they come from one thread, one request at a time.
+        self._steps: list[Span] = []
+        self._kept: deque[Request] = deque()
+        self._kept_spans = 0
+        self._most_kept = KEPT_SPANS
         self._waiting: deque[Span] = deque(maxlen=MOST_SPANS)
         self._sent = self._lost = 0
         #: Whether spans are kept to be sent; set by the service that sends them.
@@ -62,18 +79,71 @@ class Seen:
             self._events[kind] += 1
 
     def span(self, span: Span) -> None:
-        """Count a request; a step of one is none."""
+        """Take a step of a request, or, after its steps, the request."""
         if "request" in span.facts:
+            self._steps.append(span)
             return
+        steps, self._steps = self._steps, []
         key = span.name, "error" if span.error else "ok"
         with self._mutex:
             durations = self._requests.get(key)
             if durations is None:
                 durations = self._requests[key] = Durations()
             durations.add((span.end_ns - span.start_ns) / 1e9)
+            if (span.name, span.facts.get("container")) != _LOOKS:
+                self._keep(Request(span, tuple(steps)))
             if self.keep_spans:
-                self._lost += len(self._waiting) == MOST_SPANS
-                self._waiting.append(span)
+                self._queue([span, *steps])
+
+    def _keep(self, request: Request) -> None:
+        self._kept.append(request)
+        self._kept_spans += 1 + len(request.steps)
+        while self._kept_spans > self._most_kept:
+            self._kept_spans -= 1 + len(self._kept.popleft().steps)
+
+    def _queue(self, spans: list[Span]) -> None:
+        before = len(self._waiting)
+        self._lost += max(0, before + len(spans) - MOST_SPANS)
+        self._waiting.extend(spans)
+        if before == 0 or len(self._waiting) >= MOST_SPANS // 2:
+            self._changed.notify()
+
+    # Traces that people look at
+
+    def keep(self, most_spans: int) -> None:
+        """Keep that many spans from now on, those of the newest requests."""
+        with self._mutex:
+            self._most_kept = most_spans
+            while self._kept_spans > most_spans:
+                self._kept_spans -= 1 + len(self._kept.popleft().steps)
+
+    @property
+    def most_kept(self) -> int:
+        """How many spans are kept."""
+        return self._most_kept
+
+    def kept(self) -> list[Request]:
+        """Return the requests that are kept, oldest first."""
+        with self._mutex:
+            return list(self._kept)
+
+    # Spans that are sent
+
+    def wait(self, ending: threading.Event, interval_s: float) -> None:
+        """Wait for a span, and then for more until the time is up or there are many.
+
+        An idle daemon is not woken. Returns at once when ``ending`` is set and :meth:`wake` called.
+        """
+        with self._mutex:
+            self._changed.wait_for(lambda: self._waiting or ending.is_set())
+            self._changed.wait_for(
+                lambda: len(self._waiting) >= MOST_SPANS // 2 or ending.is_set(), interval_s
+            )
+
+    def wake(self) -> None:
+        """Have :meth:`wait` look whether the end has come."""
+        with self._mutex:
+            self._changed.notify_all()
 
     def take(self, most: int) -> list[Span]:
         """Take the oldest spans that wait."""

@@ -23,6 +23,7 @@ class Telemetry:
         self._env = env
         self._seen = seen
         self._ending = threading.Event()
+        seen.keep(env.config.trace_spans)
         self._listener = listening.listen(env.config.metrics) if env.config.metrics else None
 
     def start(self, view: VmView) -> None:
@@ -41,6 +42,7 @@ class Telemetry:
     def stop(self) -> None:
         """End both."""
         self._ending.set()
+        self._seen.wake()
         if self._listener is not None:
             # Closing alone does not wake a thread that waits in accept.
             try:
@@ -64,7 +66,8 @@ class Telemetry:
 
     def _send(self, view: VmView) -> None:
         complained = False
-        while not self._ending.wait(self._env.config.otlp_interval_s):
+        while not self._ending.is_set():
+            self._seen.wait(self._ending, self._env.config.otlp_interval_s)
             complained = self._send_all(view, complained)
         self._send_all(view, complained=True)
 
