@@ -18,6 +18,8 @@ from uvmd.linux import paths
 #: As many as the kernel stacks in one overlay (OVL_MAX_STACK in fs/overlayfs/params.h).
 MAX_LAYERS: Final = 500
 _STRICT_ID: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+#: Not made for each container's id: compiling one takes longer than most system calls here.
+_STRICT_SCRATCH: Final = re.compile(r"/run/gcs/c/[0-9a-fA-F]{64}/scratch/([0-9a-fA-F-]+)", re.ASCII)
 #: The id that stands for the VM itself; the reference lets it through here too.
 _VM_ID: Final = "00000000-0000-0000-0000-000000000000"
 
@@ -105,7 +107,8 @@ def require_strict_places(settings: CombinedLayersSettings) -> None:
         raise Refused(
             f"combined layers target {quoted(target)} does not match expected path {quoted(expected)}"
         )
-    if scratch and not re.fullmatch(f"/run/gcs/c/[0-9a-fA-F]{{64}}/scratch/{owner}", scratch):
+    found = _STRICT_SCRATCH.fullmatch(scratch)
+    if scratch and (found is None or found[1] != owner):
         pattern = f"^/run/gcs/c/[0-9a-fA-F]{{64}}/scratch/{owner}$"
         raise Refused(f"scratch path {quoted(scratch)} must match regex {quoted(pattern)}")
 
