@@ -23,7 +23,7 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def listen(self) -> Clock:
+    def listen(self, about: str) -> Clock:
         self.listening += 1
         return self
 
@@ -107,6 +107,23 @@ def test_the_kernel_s_socket_waits_no_longer_than_asked() -> None:
     source.close()
     source.wait(0.001)  # as where there is no such socket
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.root
+def test_a_message_about_another_device_is_no_reason_to_look() -> None:
+    source = uevents.Uevents("/block/loop7")
+    try:
+        with open("/sys/block/loop6/uevent", "w") as file:
+            file.write("change")
+        began = time.monotonic()
+        source.wait(0.05)
+        assert time.monotonic() - began >= 0.05
+        with open("/sys/block/loop7/uevent", "w") as file:
+            file.write("change")
+        source.wait(5)
+        assert time.monotonic() - began < 0.14
+    finally:
+        source.close()
 
 
 @pytest.mark.root

@@ -39,9 +39,15 @@ class Source(Protocol):
 
 
 class Uevents:
-    """The kernel's messages about devices, since the socket was made."""
+    """The kernel's messages about devices, since the socket was made.
 
-    def __init__(self) -> None:
+    Args:
+        about: a part of the device's path in sysfs, without its mount point; messages about
+            others are passed over.
+    """
+
+    def __init__(self, about: str = "") -> None:
+        self._about = about.encode()
         self._socket: socket.socket | None = None
         try:
             self._socket = socket.socket(
@@ -61,20 +67,26 @@ class Uevents:
             return
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
-        poller.poll(max(1, round(min(timeout_s, _FALLBACK_S) * 1000)))
-        self._drain(self._socket)
+        until = time.monotonic() + min(timeout_s, _FALLBACK_S)
+        while (left_s := until - time.monotonic()) > 0:
+            if poller.poll(max(1, round(left_s * 1000))) and self._heard(self._socket):
+                return
 
-    @staticmethod
-    def _drain(sock: socket.socket) -> None:
-        # What piled up is answered by one look. Bounded, should they come faster than they are read.
+    def _heard(self, sock: socket.socket) -> bool:
+        """Take what piled up, which one look answers; tell whether any of it is reason for one."""
+        heard = False
+        # Bounded, should they come faster than they are read.
         for _ in range(256):
             try:
-                sock.recv(8192)
+                header, _, _ = sock.recv(8192).partition(b"\0")
+                heard = heard or self._about in header
             except BlockingIOError:
-                return
+                return heard
             except OSError as error:
-                if error.errno != errno.ENOBUFS:  # some were lost: a look is due all the same
+                if error.errno != errno.ENOBUFS:
                     raise
+                heard = True  # some were lost
+        return heard
 
     def close(self) -> None:
         """Stop listening."""
@@ -89,7 +101,8 @@ def wait_for(
     what: str,
     *,
     seen: Callable[[], str] | None = None,
-    listen: Callable[[], Source] = Uevents,
+    about: str = "",
+    listen: Callable[[str], Source] = Uevents,
     clock: Callable[[], float] = time.monotonic,
 ) -> T:
     """Return what ``check`` returns as soon as it is not None.
@@ -101,6 +114,8 @@ def wait_for(
     Args:
         what: what is waited for, for the error.
         seen: called at the end, to tell what is there instead.
+        about: a part of the device's path in sysfs where that is known: what happens to other
+            devices is then no reason to look, which counts where many are waited for at once.
 
     Raises:
         DeadlineExceeded: not by ``deadline`` (monotonic clock).
@@ -110,7 +125,7 @@ def wait_for(
     found = _look(check, last)
     if found is not None:
         return found
-    source = listen()
+    source = listen(about)
     try:
         # Once more now that nothing can be missed.
         while (found := _look(check, last)) is None:

@@ -59,6 +59,7 @@ def wait_for_disk(env: Environment, controller: int, lun: int, partition: int, d
         deadline,
         f"{what} partition {partition}" if partition else what,
         seen=lambda: scsi_ids.seen(host, lun, sys),
+        about=f"/{scsi_ids.address(host, lun)}/block/",
     )
     return Disk(host, lun, partition, path, fd)
 
