@@ -35,7 +35,9 @@ class Remembered:
     def remember(self, point: str, input: object, decision: Decision) -> None:
         """Have an answer kept, before anything follows from it."""
         if doing().number:
-            self._note(_name(point, input), json.dumps(dataclasses.asdict(decision), default=_plain).encode())
+            # Not asdict, which copies each variable and each capability by itself.
+            kept = {one.name: getattr(decision, one.name) for one in dataclasses.fields(decision)}
+            self._note(_name(point, input), json.dumps(kept, default=_plain).encode())
 
 
 def _name(point: str, input: object) -> str:
