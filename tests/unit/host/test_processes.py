@@ -261,6 +261,21 @@ def test_what_a_failed_runtime_has_started_is_killed_if_it_is_the_container_s(
     assert killed == ([4711] if member else [])
 
 
+def test_an_exec_that_cannot_be_described_leaves_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.running()
+
+    def full(fd: int, data: bytes) -> None:
+        os.close(fd)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exec, "write_all", full)
+    with bench.nothing_changes(), pytest.raises(Failed, match="No space"):
+        run_exec(bench)
+    assert bench.monitor.arguments("kill") == []
+
+
 def test_an_exec_that_cannot_be_recorded_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.running()
 

@@ -100,8 +100,8 @@ def _start(
 ) -> None:
     slot = process.slot
     file = f"{ctx.work_dir(container.id)}/{slot}.process.json"
-    _write_document(file, document)
     try:
+        _write_document(file, document)
         ctx.registry.expect(process)
         undo.callback(ctx.registry.forget, process, step="forget the process")
         console = ""
@@ -114,7 +114,7 @@ def _start(
         undo.callback(_kill, ctx, slot, step="kill the process")
         pid = _run(ctx, container, file, slot, console)
     finally:
-        os.unlink(file)
+        unlink_if_there(file)
     process.start_time = proc.start_time(pid)
     ctx.registry.started(process, pid)
     ctx.journal.save(container)
