@@ -38,6 +38,26 @@ def test_several_that_belong_together_are_made_anew_on_each_observer_s_thread() 
     ]
 
 
+def test_what_follows_close_behind_is_told_together_and_an_end_waits_for_no_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("uvmd.plugin_manager.observers.REST_S", 60.0)
+    first, heard = threading.Event(), []
+
+    def hear(event: int) -> None:
+        heard.append(event)
+        first.set()
+
+    observers = Observers([Observer("a", hear)], "event")
+    observers.tell(0)
+    assert first.wait(5)
+    for number in range(1, 100):
+        observers.tell(number)
+    assert heard == [0]
+    observers.stop(5)
+    assert heard == list(range(100))
+
+
 def test_a_slow_observer_loses_events_and_they_are_counted() -> None:
     busy, go_on, heard = threading.Event(), threading.Event(), []
 
