@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable
 
 from bench.report import Figure, as_json, table
-from soak import restarts
+from soak import malformed, restarts
 from support import machine
 
 Section = Callable[[int, bool], Iterable[Figure]]
@@ -26,6 +26,7 @@ Section = Callable[[int, bool], Iterable[Figure]]
 SECTIONS: dict[str, Section] = {
     "restarts": restarts.with_crun,
     "restarts-runc": restarts.with_runc,
+    "malformed": malformed.section,
 }
 
 

@@ -14,12 +14,14 @@ from support.daemon import Daemon, children, command_line
 
 
 def mounts(daemon: Daemon) -> Counter[str]:
-    """Mount points in our own namespace where a daemon could leave one, with their number.
+    """Mount points that the monitor sees where a daemon could leave one, with their number.
 
     Others mount and unmount on the same machine; what is theirs says nothing.
     """
     places = (str(daemon.folder), "/run/", str(rootfs.shared()))
-    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    points = (
+        line.split()[4] for line in Path(f"/proc/{daemon.monitor_pid}/mountinfo").read_text().splitlines()
+    )
     return Counter(point for point in points if point.startswith(places))
 
 
