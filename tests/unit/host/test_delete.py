@@ -119,9 +119,12 @@ def test_a_runtime_that_will_not_delete_is_forced(bench: Bench) -> None:
 def test_a_runtime_that_fails_is_answered_and_the_rest_goes(bench: Bench) -> None:
     stopped(bench)
     bench.monitor.outcomes["runtime delete"] = (Finished(1), '{"level":"error","msg":"boom"}\n')
+    group = bench.cgroup_top / "pods" / "c1"
+    (group / "made-inside").mkdir(parents=True)
     with pytest.raises(RuntimeFailed, match="boom"):
         delete.delete(bench.ctx, "c1")
     assert not bench.bundle("c1").exists()
+    assert not group.exists()
     with pytest.raises(ContainerNotFound):
         bench.ctx.registry.get("c1")
 

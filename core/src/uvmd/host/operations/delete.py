@@ -15,7 +15,7 @@ from uvmd.errors import Failed, InvalidState, Refused, UvmdError
 from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
 from uvmd.host.doing import doing
-from uvmd.host.operations import context_dir, pod_sources, sandbox
+from uvmd.host.operations import context_dir, pod_sources, runtime_undo, sandbox
 from uvmd.host.requests import check_strict_id
 from uvmd.linux import proc
 from uvmd.linux.paths import is_below, remove_empty
@@ -192,7 +192,19 @@ def delete_in_runtime(ctx: Context, container: Container) -> None:
         try:
             ctx.runtime.delete(container.id, force=True)
         except UvmdError:
+            _remove_cgroup(ctx, container)
             raise error from None
+
+
+def _remove_cgroup(ctx: Context, container: Container) -> None:
+    """Nobody will ask the runtime again, so what needs no runtime goes without it."""
+    try:
+        runtime_undo.remove_cgroup(ctx, container.cgroup)
+    except OSError as error:
+        log.warning(
+            "cgroup of a container could not be removed, ignoring",
+            extra={"container": container.id, "errno": error.errno},
+        )
 
 
 def _remove(path: str) -> None:
