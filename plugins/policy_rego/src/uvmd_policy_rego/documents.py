@@ -282,6 +282,7 @@ class Documents:
         return {
             "uvmd.metadata": (1, self.store.document),
             "uvmd.entry": (2, self.store.entry),
+            "uvmd.entries": (2, self.store.entries),
             "uvmd.kept": (1, self._keep),
             "uvmd.keys": (1, self.store.keys),
             "uvmd.env_rules": (2, lambda rules, envs: predicates.env_rules(rules, envs, self._anchored)),

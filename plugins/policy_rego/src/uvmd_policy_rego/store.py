@@ -66,6 +66,10 @@ class Store:
             return []
         return [held[key]]
 
+    def entries(self, name: str, keys: list[object]) -> list[Any]:
+        """Return what is under these keys of a map, as far as there is something."""
+        return [one for key in keys for one in self.entry(name, key)]
+
     def held(self, name: str, key: str) -> list[Any]:
         """Return ``[value]`` under a key of a map or set, ``[]`` if there is none."""
         held = self._names.get(name, {})

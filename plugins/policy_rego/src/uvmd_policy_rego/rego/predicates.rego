@@ -313,10 +313,8 @@ layerHashes_ok(layers, hashes) if {
 	}
 }
 
-requested_layers := [hash |
-	some path in each(input.layerPaths)
-	hash := uvmd.entry("devices", path)[0]
-]
+# At once: one call of Python takes as long as the rest of the rule.
+requested_layers := uvmd.entries("devices", [path | some path in each(input.layerPaths)])
 
 layerPaths_ok(layers) if {
 	is_array(input.layerPaths)
