@@ -48,11 +48,7 @@ def _lines(
         "Containers by state",
         [("", {"state": state}, count) for state, count in sorted(states.items())],
     )
-    for key, name, kind, text, divisor in _OF_A_CONTAINER:
-        samples = [
-            ("", {"container": str(row["id"]), "pod": str(row["pod"])}, row[key] / divisor) for row in usage
-        ]
-        yield from _family(f"uvmd_container_{name}", kind, text, samples)
+    yield from _of_containers(usage)
     yield from _family(
         "uvmd_container_events_total",
         "counter",
@@ -82,6 +78,18 @@ def _lines(
     )
 
 
+def _of_containers(usage: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The bulk of a page: the labels of each container are written once, not for every metric."""
+    if not usage:
+        return
+    labels = [_braces({"container": str(row["id"]), "pod": str(row["pod"])}) for row in usage]
+    for key, name, kind, text, divisor in _OF_A_CONTAINER:
+        name = f"uvmd_container_{name}"
+        yield from _head(name, kind, text)
+        for row, braces in zip(usage, labels, strict=True):
+            yield f"{name}{braces} {_number(row[key] / divisor) if divisor != 1 else row[key]}"
+
+
 def _durations(seen: Snapshot) -> Iterator[_Sample]:
     bounds = [*(f"{bound:g}" for bound in BOUNDS_S), "+Inf"]
     for (request, outcome), (buckets, sum_s) in sorted(seen.requests.items()):
@@ -97,9 +105,12 @@ def _durations(seen: Snapshot) -> Iterator[_Sample]:
 def _family(name: str, kind: str, text: str, samples: Iterable[_Sample]) -> Iterator[str]:
     lines = [f"{name}{suffix}{_braces(labels)} {_number(value)}" for suffix, labels, value in samples]
     if lines:
-        yield f"# HELP {name} {text}."
-        yield f"# TYPE {name} {kind}"
+        yield from _head(name, kind, text)
         yield from lines
+
+
+def _head(name: str, kind: str, text: str) -> tuple[str, str]:
+    return f"# HELP {name} {text}.", f"# TYPE {name} {kind}"
 
 
 def _braces(labels: _Labels) -> str:
