@@ -122,7 +122,7 @@ class Inputs:
         if self._dear % 1000 == 0:
             return self._huge(self._chance.choice([70_000, 200_000, 1_000_000]))
         if self._dear % 25_000 == 1:
-            return self._huge((16 << 20) - 1000)
+            return self._huge(15 << 20)
         return self._chance.choices(self._kinds, self._weights)[0]()
 
     def bad_header(self) -> bytes:
@@ -256,7 +256,7 @@ class Inputs:
                 changed = list(value)
                 at = self._chance.randrange(len(changed))
                 changed[at] = self._spoiled_value(changed[at])
-                return changed * self._chance.choice([1, 1, 1, 2, 50])
+                return changed * (self._chance.choice([1, 1, 1, 2, 50]) if len(changed) < 50 else 1)
         return self._odd(value)
 
     def _odd(self, value: Any) -> Any:
