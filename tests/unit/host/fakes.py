@@ -218,6 +218,7 @@ class FakeGate:
     wants_user_info: bool = False
     inconsistent: str | None = None
     degraded: str | None = None
+    closed: str | None = None
     answers: dict[str, Decision] = field(default_factory=dict)
     denied: set[str] = field(default_factory=set)
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -239,6 +240,9 @@ class FakeGate:
     def require_consistent(self) -> None:
         if self.inconsistent:
             raise Inconsistent(self.inconsistent)
+
+    def close_door(self, cause: str) -> None:
+        self.closed = self.closed or cause
 
     def mark(self, cause: str) -> None:
         if self.strict:

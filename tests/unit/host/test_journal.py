@@ -103,4 +103,5 @@ def test_an_entry_of_a_later_release_is_moved_aside_and_said(
     path.write_text(json.dumps({**entry, "version": entry["version"] + 1}))
     assert states(bench) == []
     assert names(bench) == ["c1.unreadable"]
-    assert [line.__dict__["error"] for line in caplog.records] == [f"version {entry['version'] + 1}"]
+    said = f"version {entry['version'] + 1}, known is {entry['version']}"
+    assert [line.__dict__["error"] for line in caplog.records] == [said]

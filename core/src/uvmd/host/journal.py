@@ -38,6 +38,8 @@ class Journal:
     def __init__(self, run_dir: str) -> None:
         self._directory = f"{run_dir}/journal"
         self._lock = threading.Lock()
+        #: Why entries could not be read, in words.
+        self.unreadable: list[str] = []
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
 
     def save(self, container: Container, *, state: State | None = None, doing: str = "") -> None:
@@ -106,12 +108,17 @@ class Journal:
                 with open(path, "rb") as file:
                     entry = json.loads(file.read())
                 if entry["version"] != VERSION:
-                    raise ValueError(f"version {entry['version']!r}")
+                    raise ValueError(f"version {entry['version']!r}, known is {VERSION}")
             except (OSError, ValueError, KeyError, TypeError) as error:
-                log.error("journal entry cannot be read, ignoring", extra={"path": path, "error": str(error)})
-                os.replace(path, path.removesuffix(".json") + ".unreadable")
+                self._set_aside(name, error)
                 continue
             yield entry
+
+    def _set_aside(self, name: str, error: Exception) -> None:
+        path = f"{self._directory}/{name}"
+        log.error("journal entry cannot be read", extra={"path": path, "error": str(error)})
+        self.unreadable.append(f"the journal's {name} cannot be read: {error}")
+        os.replace(path, path.removesuffix(".json") + ".unreadable")
 
     def _settle(self) -> None:
         """Finish or drop what a daemon was writing when it died."""

@@ -138,7 +138,10 @@ class Modifier:
         try:
             unfinished = self._records.load(self._table, open_requests)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            self._gate.mark(f"the records of devices cannot be read: {type(error).__name__}")
+            cause = f"the records of devices cannot be read: {error or type(error).__name__}"
+            if self._gate.strict:
+                self._gate.close_door(cause)
+            self._gate.mark(cause)
             return
         for what, (request, *places) in unfinished.items():
             if request in open_requests:

@@ -109,6 +109,8 @@ class Policy(Protocol):
 
     def mark(self, cause: str) -> None: ...
 
+    def close_door(self, cause: str) -> None: ...
+
 
 class Lock(Protocol):
     """The VM's change lock (``host.locks.ChangeLock``)."""

@@ -140,7 +140,7 @@ class Records:
             return {}
         saved = json.loads(text)
         if saved["v"] != VERSION:
-            raise ValueError(f"version {saved['v']}")
+            raise ValueError(f"version {saved['v']!r}, known is {VERSION}")
         with self._mutex:
             self._records = {
                 (type_, identity): _encode(record) for type_, identity, record in saved["records"]

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from uvmd.errors import UvmdError
+from uvmd.host import verify
 from uvmd.host.containers import EXIT_TYPES, Container, State
 from uvmd.host.context import Context
 from uvmd.host.exits import UNKNOWN_STATUS
@@ -78,6 +79,8 @@ def recover(ctx: Context, state: MonitorState) -> list[Callable[[], None]]:
             if container.deleted_by not in state.requests:
                 unfinished.append(partial(finish_delete, ctx, container))
     settled += _take_up_external(ctx, ctx.journal.external(), slots, claimed)
+    # A later release may have written it; what it knew, a strict VM's policy may have counted.
+    verify.judge(ctx.gate, ctx.journal.unreadable)
     # A slot that was not opened yet, or that another monitor had, stands in the journal alone:
     # given to another process, it would go when this container does.
     inits = [container.init for container in ctx.registry.containers()]

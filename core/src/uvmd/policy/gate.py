@@ -384,7 +384,7 @@ class Gate:
         strict = True  # until it is known that there was no policy
         try:
             if state["v"] != 1:
-                raise ValueError(f"version {state['v']}")
+                raise ValueError(f"version {state['v']!r}, known is 1")
             settings = None if state["settings"] is None else PolicySettings(*state["settings"])
             strict = settings is not None and bool(settings.policy)
             self.inconsistent, self.degraded = state["inconsistent"], state["degraded"]
