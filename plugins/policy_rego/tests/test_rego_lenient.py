@@ -33,7 +33,11 @@ UNDEFINED = [
     'regex.match("a", input.null)', 'regex.match(input.null, "a")', 'regex.match("(?=a)", "a")',
     'regex.split("(", "a")', 'semver.compare(input.null, "1.0.0") == 0',
     'semver.compare("x", "1.0.0") == 0', 'json.unmarshal("{")', "json.unmarshal(1)",
-    'base64.decode("%%")', "base64.decode(1)", "semver.is_valid(1)",
+    'base64.decode("%%")', "base64.decode(1)", "semver.is_valid(1)", "crypto.sha256(1)",
+    'x := input.null + 1; x', '1 + "a"', '"a" + 1', '`a` * "b" + "c"', "1 - {1}", "{1} - [1]", '"a" - "b"',
+    "(input.null | {1}) == {1}", "{1} & 1", "1 / 0", "1 % 0", "1.5 % 2", "{1 + input.null} == {1}",
+    "[1, 2][input.null - 1] == 1", "(1 # + 2\n+ # * 3\ninput.null) == 1", "union([1])",
+    'sprintf("%d", [])', 'sprintf("", [1])', "intersection({1})",
 ]  # fmt: skip
 DEFINED = [
     "count([1]) == 1", 'count("abc") == 3', 'startswith("ab", "a")', 'endswith("ab", "b")',
@@ -50,6 +54,12 @@ DEFINED = [
     'regex.split(",", "a,b") == ["a", "b"]', 'regex.find_n("a", "aa", 1) == ["a"]',
     'semver.compare("v1.0.0", "0.9.0") == 1', 'semver.is_valid("1.0.0")',
     'json.unmarshal("[1]") == [1]', 'base64.decode("YQ==") == "a"',
+    "1 + 2 * 3 - 4 / 2 == 5", "(1 + 2) * (3 - 1) == 6", "((7) % (4)) == 3", "1 - -1 == 2", "5 -3 == 2",
+    "({1} | {2}) & {2} == {2}", "{1, 2} - {2} == {1}", "4.0 % 3 == 1", '{"é", "a"} - {"é"} == {"a"}',
+    "[1, 2, 3][1 + 1] == 3", "[q | q := [1, 2][_] + 1] == [2, 3]", '"a + b" == `a + b`',
+    "1 + 1 in {2}", "every x in {1} | {2} { x + 1 > 1 }", "(1 # - 1\n+ # * 2\n2) == 3",
+    "union({{1}, {2}}) == {1, 2}", 'sprintf("%d", [1 + 1]) == "2"',
+    """count(sprintf("%v", [{{"a": 1}}])) > 3""",
 ]  # fmt: skip
 
 
@@ -98,6 +108,23 @@ def test_calls_stand_wherever_they_may_stand(rules: str) -> None:
     session = Session(text)
     answer = session.enforce("get_properties", {"x": ["b", "a"]})
     assert answer.allowed, answer.decision
+    session.close()
+
+
+def test_operators_of_old_rego_are_found_too() -> None:
+    session = Session(
+        'package policy\napi_version = "0.12.0"\nf(x) = y { y := x + 1 }\nb { f(1) == 2; not 1 + "a" }\n'
+        'get_properties = {"allowed": b}\n'
+    )
+    assert session.enforce("get_properties", {}).allowed
+    session.close()
+
+
+def test_operators_too_deep_to_be_looked_at_are_the_engine_s() -> None:
+    chain = " + ".join(["1"] * 400)
+    text = f'package policy\napi_version := "0.12.0"\nget_properties := {{"allowed": {chain} == 400}}\n'
+    session = Session(text)
+    assert session.enforce("get_properties", {}).allowed
     session.close()
 
 

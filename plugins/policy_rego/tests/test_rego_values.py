@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uvmd_policy_rego.engine import Patterns
+from uvmd_policy_rego.engine import Trials
 from uvmd_policy_rego.patterns import translate
 from uvmd_policy_rego.store import MetadataError, Operation, Store, parse_operations
 from uvmd_policy_rego.values import compare_versions, go_json, to_number
 
-compiles = Patterns().compiles
+compiles = Trials().compiles
 ORDERED = ["0.0.1", "v0.1.0-1", "0.1.0-alpha", "0.1.0-alpha.1", "0.1.0-alpha.b", "0.1.0", "1.2.3", "10.0.0"]
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

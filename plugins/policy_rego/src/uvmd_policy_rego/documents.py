@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from uvmd_policy_rego import defaults, lenient, modules, predicates
-from uvmd_policy_rego.engine import Engine, EngineError, Function, Patterns
+from uvmd_policy_rego.engine import Engine, EngineError, Function, Trials
 from uvmd_policy_rego.index import LayerIndex
 from uvmd_policy_rego.kept import Change, sha256
 from uvmd_policy_rego.literals import split
@@ -40,7 +40,7 @@ class Documents:
         self._privileged_mounts = [dict(mount) for mount in privileged_mounts]
         self._mounts["privileged"] = predicates.Mounts(self._privileged_mounts)
         self._index = LayerIndex()
-        self._patterns = Patterns()
+        self._trials = Trials()
         self._indexed: int | None = None
         #: Layer hashes and containers without any fragment.
         self._own: tuple[list[Any], list[Any]] | None = None
@@ -59,7 +59,7 @@ class Documents:
 
     def close(self) -> None:
         """Let the engines go."""
-        del self._engine, self._base, self._patterns
+        del self._engine, self._base, self._trials
 
     # Questions
 
@@ -275,7 +275,11 @@ class Documents:
     def _translated(self, pattern: object) -> list[str]:
         """Return a pattern of a policy's own rules as the engine knows it, as it stands."""
         translated = translate(pattern) if isinstance(pattern, str) else None
-        return [translated] if translated is not None and self._patterns.compiles(translated) else []
+        return [translated] if translated is not None and self._trials.compiles(translated) else []
+
+    def _answers(self, builtin: str, arguments: list[Any]) -> bool:
+        """Say whether a builtin takes these arguments; nothing else is evaluated by its name."""
+        return builtin in lenient.TARGETS and self._trials.answers(builtin, arguments)
 
     def _functions(self) -> dict[str, Function]:
         """What our Rego asks Python for. A list of one value stands for defined."""
@@ -298,6 +302,7 @@ class Documents:
             "uvmd.translated": (1, self._translated),
             "uvmd.is_version": (1, lambda text: parse_version(text) is not None),
             "uvmd.is_json": (1, lenient.is_json),
+            "uvmd.answers": (2, self._answers),
             "semver.is_valid": (1, lambda text: parse_version(text) is not None),
             "semver.compare": (2, _required_order),
             "crypto.sha256": (1, lambda text: sha256(text.encode()).hexdigest()),
@@ -310,16 +315,25 @@ def add_policy_module(engine: Engine, name: str, text: str) -> None:
     Raises:
         EngineError: it is neither; the error is that of v1.
     """
-    directed = lenient.directed(text)
-    if directed != text and not engine.has_module(lenient.NAME):
-        engine.add_module(lenient.NAME, lenient.module())
+    old, directed = False, lenient.directed(text)
+    trial = Engine({}, {}) if lenient.may_have_operators(directed) else engine
     try:
-        engine.add_module(name, directed)
+        trial.add_module(name, directed)
     except EngineError as error:
+        old = True
         try:
-            engine.add_module(name, directed, old=True)
+            trial.add_module(name, directed, old=True)
         except EngineError:
             raise error from None
+    if trial is not engine:
+        try:
+            directed = lenient.without_operators(trial.syntax()[0])
+        except RecursionError:
+            pass  # nested too deeply to be looked at: its operators are the engine's
+        engine.add_module(name, directed, old=old)
+    for needed, module in lenient.modules_for(directed):
+        if not engine.has_module(needed):
+            engine.add_module(needed, module)
 
 
 def _optional(value: Any) -> list[Any]:

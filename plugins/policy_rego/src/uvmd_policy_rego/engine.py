@@ -143,8 +143,8 @@ def _broken(text: str) -> str:
     return "".join(parts)
 
 
-class Patterns:
-    """Patterns tried ahead: in a query one that does not compile would be an error."""
+class Trials:
+    """Patterns and calls tried ahead: what fails in a query ends it."""
 
     def __init__(self) -> None:
         self._engine = regorus.Engine()
@@ -164,6 +164,20 @@ class Patterns:
             self._engine.set_input({"pattern": pattern})
             self._engine.eval_query('regex.match(input.pattern, "")')
         except RuntimeError:
+            return False
+        return True
+
+    def answers(self, builtin: str, arguments: list[Any]) -> bool:
+        """Say whether a builtin takes these arguments."""
+        places = ", ".join(f"input.arguments[{place}]" for place in range(len(arguments)))
+        try:
+            self._engine.set_input({"arguments": arguments})
+            # As JSON: Python's sets do not take every value.
+            self._engine.eval_query_as_json(f"{builtin}({places})")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a panic of native code is no Exception
+            self._engine = regorus.Engine()
             return False
         return True
 

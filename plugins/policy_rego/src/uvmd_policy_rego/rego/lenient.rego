@@ -29,6 +29,17 @@ numbers(x) if {
 	}
 }
 
+sets(x) if {
+	is_set(x)
+	every one in x {
+		is_set(one)
+	}
+}
+
+union_(x) := union(x) if sets(x)
+
+intersection_(x) := intersection(x) if sets(x)
+
 count_(x) := count(x) if collection(x)
 
 sum_(x) := sum(x) if numbers(x)
@@ -118,6 +129,8 @@ concat_(a, b) := concat(a, b) if {
 sprintf_(a, b) := sprintf(a, b) if {
 	is_string(a)
 	is_array(b)
+	# Sets of objects cannot be handed to the trial; how many values there are can.
+	uvmd.answers("sprintf", [a, json.unmarshal(json.marshal(b))])
 }
 
 to_number_(a) := uvmd.number(a)[0]
@@ -162,10 +175,25 @@ regex_match(pattern, value) := regex.match(uvmd.translated(pattern)[0], value) i
 
 regex_split(pattern, value) := regex.split(uvmd.translated(pattern)[0], value) if is_string(value)
 
-regex_find_n(pattern, value, n) := regex.find_n(uvmd.translated(pattern)[0], value, n) if {
-	is_string(value)
-	is_number(n)
+regex_find_n(pattern, value, n) := found if {
+	known := uvmd.translated(pattern)[0]
+	uvmd.answers("regex.find_n", [known, value, n])
+	found := regex.find_n(known, value, n)
 }
+
+regex_find_all_string_submatch_n(pattern, value, n) := found if {
+	known := uvmd.translated(pattern)[0]
+	uvmd.answers("regex.find_all_string_submatch_n", [known, value, n])
+	found := regex.find_all_string_submatch_n(known, value, n)
+}
+
+regex_replace(text, pattern, value) := replaced if {
+	known := uvmd.translated(pattern)[0]
+	uvmd.answers("regex.replace", [text, known, value])
+	replaced := regex.replace(text, known, value)
+}
+
+crypto_sha256(a) := crypto.sha256(a) if is_string(a)
 
 json_unmarshal(a) := json.unmarshal(a) if json_is_valid(a)
 
@@ -174,4 +202,53 @@ json_is_valid(a) := uvmd.is_json(a)
 base64_decode(a) := base64.decode(a) if {
 	is_string(a)
 	base64.is_valid(a)
+}
+
+# Operators.
+
+plus(a, b) := a + b if {
+	is_number(a)
+	is_number(b)
+}
+
+minus(a, b) := a - b if {
+	is_number(a)
+	is_number(b)
+}
+
+minus(a, b) := a - b if {
+	is_set(a)
+	is_set(b)
+}
+
+times(a, b) := a * b if {
+	is_number(a)
+	is_number(b)
+}
+
+divided(a, b) := a / b if {
+	is_number(a)
+	is_number(b)
+	b != 0
+}
+
+remainder(a, b) := a % b if {
+	whole(a)
+	whole(b)
+	b != 0
+}
+
+whole(a) if {
+	is_number(a)
+	a == floor(a)
+}
+
+either(a, b) := a | b if {
+	is_set(a)
+	is_set(b)
+}
+
+both(a, b) := a & b if {
+	is_set(a)
+	is_set(b)
 }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Final
 
-from uvmd_policy_rego.engine import Engine, EngineError, Patterns
+from uvmd_policy_rego.engine import Engine, EngineError, Trials
 from uvmd_policy_rego.patterns import anchor, translate
 
 _TOKEN: Final = re.compile(
@@ -48,8 +48,8 @@ class Remark:
 
 
 @cache
-def _patterns() -> Patterns:
-    return Patterns()
+def _patterns() -> Trials:
+    return Trials()
 
 
 @cache
