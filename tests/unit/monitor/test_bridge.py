@@ -13,6 +13,7 @@ import pytest
 from support.live_monitor import listen
 from support.monitor_parts import Parts, read_available
 from uvmd.monitor import bridge as bridge_room
+from uvmd.monitor import kept
 from uvmd.monitor.bridge import Bridge
 from uvmd.monitor.kept import Kept, Request
 
@@ -109,6 +110,29 @@ def test_a_daemon_that_lags_behind_stops_the_reading_until_it_has_caught_up(
     made.listener.waiting = 1000
     made.bridge.resume()
     parts.run_until(lambda: made.events("frame"))
+    host.close()
+    made.close()
+
+
+def test_a_host_with_too_many_open_requests_is_read_on_when_some_are_answered(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "MANY", 3)
+    monkeypatch.setattr(kept, "FEWER", 1)
+    made = Set(parts, tmp_path)
+    host = made.connect()
+    for number in range(4):
+        host.send(frame(b"%d" % number))
+        parts.run_until(lambda number=number: len(made.events("frame")) > number)
+    host.send(frame(b"waits"))
+    passed: list[int] = []
+    parts.loop.call_later(0.02, lambda: passed.append(1))
+    parts.run_until(lambda: passed)
+    assert made.bridge._paused
+    open_ = [one.number for one in made.kept]
+    for number in open_[:3]:
+        made.bridge.send(1, frame(b"answer"), number)
+    parts.run_until(lambda: len(made.events("frame")) > 4)
     host.close()
     made.close()
 

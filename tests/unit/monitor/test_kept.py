@@ -40,6 +40,26 @@ def test_a_request_is_kept_until_it_is_forgotten() -> None:
     assert len(os.listdir("/proc/self/fd")) == descriptors - 1
 
 
+def test_open_requests_of_the_present_connection_are_counted_and_waits_are_not() -> None:
+    kept = Kept()
+    kept.begin(1)
+    one, two = kept.add(1, b"create"), kept.add(1, b"delete")
+    kept.add(1, (0x10100601).to_bytes(4, "little") + b"wait")
+    assert kept.open == 2
+    kept.answered(one.number, b"answer")
+    kept.answered(one.number, b"another")
+    kept.forget(one.number)
+    assert kept.open == 1
+    kept.begin(2)
+    assert kept.open == 0
+    kept.answered(two.number, b"answer")
+    three = kept.add(2, b"create")
+    kept.forget(two.number)
+    assert kept.open == 1
+    kept.forget(three.number)
+    assert kept.open == 0
+
+
 def test_numbers_of_two_monitors_are_not_the_same() -> None:
     first = Kept().add(1, b"").number
     while Kept().add(1, b"").number == first:

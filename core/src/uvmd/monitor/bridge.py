@@ -194,6 +194,7 @@ class Bridge:
         self.generation += 1
         self._reader = FrameReader(self.max_inbound_bytes)
         self._paused = False
+        self._kept.begin(self.generation)
         needed = {one.generation for one in self._kept}
         self._states = {one: state for one, state in self._states.items() if one in needed}
         self._log.info("the bridge is up", target=self._target, generation=self.generation)
@@ -224,6 +225,7 @@ class Bridge:
         limit = kept.LOW_BYTES if self._paused else kept.HIGH_BYTES
         return (
             self._kept.bytes > limit
+            or self._kept.open + len(self._queue) > (kept.FEWER if self._paused else kept.MANY)
             or self._listener.daemon_waiting_bytes() > limit
             or self._queued_bytes > _HOST_HIGH_BYTES
         )

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 HIGH_BYTES = 64 * 1024 * 1024
 LOW_BYTES = 32 * 1024 * 1024
+#: Requests of a connection that may be open, since all their answers, at 64 KiB each, may be there
+#: before the first is written. Waits are not counted: a host has one for every process.
+MANY = 1024
+FEWER = 512
+_WAIT = (0x10100601).to_bytes(4, "little")
 LARGE_FRAME_BYTES = 64 * 1024
 #: A request has a handful; nobody must make us hold more.
 MAX_NOTES = 64
@@ -34,13 +39,15 @@ class Request:
     """One request. ``attempts``: how many daemons were given it."""
 
     __slots__ = (
-        "_frame", "_length", "_memfd", "answer", "attempts", "generation", "notes", "number", "once", "size",
+        "_frame", "_length", "_memfd", "answer", "attempts", "generation", "is_wait", "notes", "number",
+        "once", "size",
     )  # fmt: skip
 
     def __init__(self, number: int, generation: int, frame: bytes) -> None:
         self.number = number
         self.generation = generation
         self.size = len(frame) + _OVERHEAD_BYTES
+        self.is_wait = frame.startswith(_WAIT)
         self.attempts = 0
         #: The answer from when it was given until it was wholly written.
         self.answer: bytes | None = None
@@ -113,6 +120,13 @@ class Kept:
         #: What tells of the end of a slot's process, by slot, until it was written.
         self.notices: dict[int, bytes] = {}
         self.bytes = 0
+        #: Requests of the present connection without an answer, waits not counted.
+        self.open = 0
+        self._generation = 0
+
+    def begin(self, generation: int) -> None:
+        """Count the open requests of a new connection: its Negotiate must not wait for older ones."""
+        self._generation, self.open = generation, 0
 
     def add(self, generation: int, frame: bytes) -> Request:
         """Keep a frame of the host."""
@@ -120,6 +134,7 @@ class Kept:
         self._next = number + 1
         request = self._requests[number] = Request(number, generation, frame)
         self.bytes += request.size
+        self.open += self._counts(request)
         return request
 
     def get(self, number: int) -> Request | None:
@@ -131,6 +146,7 @@ class Kept:
         request = self._requests.get(number)
         if request is not None:
             # Counted as long as it waits, like the frame.
+            self.open -= self._counts(request)
             more = len(frame) - len(request.answer or b"")
             request.size += more
             self.bytes += more
@@ -154,7 +170,11 @@ class Kept:
         request = self._requests.pop(number, None)
         if request is not None:
             self.bytes -= request.size
+            self.open -= self._counts(request)
             request.close()
+
+    def _counts(self, request: Request) -> bool:
+        return request.generation == self._generation and request.answer is None and not request.is_wait
 
     def __iter__(self) -> Iterator[Request]:
         return iter(list(self._requests.values()))
