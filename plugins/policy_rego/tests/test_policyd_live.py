@@ -33,8 +33,7 @@ get_properties := {"allowed": true} if not input.loop
 GREED = """
 get_properties := {"allowed": count(a) > 0} if {
 	input.loop
-	text := "%d %d and a text that is long enough to cost something"
-	a := [sprintf(text, [x, y]) | some x in numbers.range(1, 4000); some y in numbers.range(1, 4000)]
+	a := [{"x": x, "y": [x, y]} | some x in numbers.range(1, 4000); some y in numbers.range(1, 4000)]
 }
 get_properties := {"allowed": true} if not input.loop
 """
@@ -66,6 +65,16 @@ def test_a_policy_lives_through_a_daemons_end_with_all_that_it_remembers(machine
     assert not after.decide("create_container", create()).allowed, "an id is used once"
 
 
+def test_a_builtin_that_panics_is_tried_inside_of_the_limits(machine: Vm) -> None:
+    panics = 'get_properties := {"allowed": true} if not strings.count("a", input.empty)\n'
+    enforcer = machine.enforcer(without_properties(panics))
+    assert enforcer.decide("get_properties", {"empty": ""}).allowed
+    pid = machine.pid
+    for empty in ("", None, "b"):
+        assert enforcer.decide("get_properties", {"empty": empty}).allowed is (empty != "b")
+    assert machine.pid == pid
+
+
 def test_a_fresh_policy_lives_through_a_daemons_end_too(machine: Vm) -> None:
     machine.enforcer(policy(allow_dump_stacks=True))
     pid = machine.pid
@@ -80,7 +89,7 @@ def test_a_policyd_of_another_version_makes_way(machine: Vm, monkeypatch: pytest
     assert before.decide("mount_device", policies.device("base", 0)).allowed
     pid = machine.pid
     machine.restart_daemon()
-    monkeypatch.setattr("uvmd_policy_rego.protocol.VERSION", 2)
+    monkeypatch.setattr("uvmd_policy_rego.protocol.VERSION", 99)
     after = machine.enforcer(policy())
     assert machine.pid != pid
     assert not after.decide("mount_device", policies.device("base", 0)).allowed, "it is mounted"
@@ -301,7 +310,7 @@ POLICYD = ", ".join(f"uvmd_policy_rego.policyd.{name}" for name in ("main", "con
     ("module", "absent"),
     [
         ("uvmd_policy_rego.enforcer", ["regorus", "uvmd_policy_rego.engine", "uvmd_policy_rego.envelopes"]),
-        (POLICYD, ["pydantic", "pluggy", "hashlib", "logging", "uvmd.api", "uvmd.monitor"]),
+        (POLICYD, ["pydantic", "pluggy", "hashlib", "logging", "uvmd.api.policy", "uvmd.monitor"]),
     ],
 )
 def test_neither_side_imports_what_the_other_needs(module: str, absent: list[str]) -> None:
