@@ -43,9 +43,8 @@ def unread(stance: Stance, seconds: float) -> Figure:
     """How often the threads of a daemon wake that is asked for nothing, over one without the plugin."""
     with tempfile.TemporaryDirectory(prefix="uvmd-unread-") as folder:
         config = Path(folder) / "uvmd.toml"
-        config.write_text(
-            f'[plugin.telemetry]\nmetrics = "unix:{folder}/metrics"\notlp_port = 4318\notlp_interval_s = 0.1\n'
-        )
+        lines = [f'metrics = "unix:{folder}/metrics"', "otlp_port = 4318", "otlp_interval_s = 0.1"]
+        config.write_text("\n".join(["[plugin.telemetry]", *lines]))
         served = _idle(stance, {"config": str(config)}, seconds)
         without = _idle(stance, {"plugins-deny": "telemetry"}, seconds)
     beside = (

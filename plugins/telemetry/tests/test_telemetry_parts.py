@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -103,6 +104,28 @@ def test_spans_are_kept_only_when_they_are_sent_and_the_oldest_are_lost() -> Non
     assert [one.name for one in counted.take(2)] == ["3", "4"]
 
 
+def test_who_sends_spans_waits_without_a_limit_until_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = seen.Seen()
+    counted.keep_spans = True
+    ending, limits = threading.Event(), []
+
+    def wait(timeout: float | None = None) -> bool:
+        limits.append(timeout)
+        if timeout is None:
+            counted._waiting.append(span())
+        else:
+            ending.set()
+        return True
+
+    monkeypatch.setattr(counted._changed, "wait", wait)
+    counted.wait(ending, 60.0)
+    assert limits[0] is None
+    assert 59 < limits[1] <= 60
+    ending.set()
+    counted.wait(ending, 60.0)
+    assert len(limits) == 2
+
+
 def test_spans_are_what_a_collector_reads() -> None:
     facts = {"container": "web", "message_type": 7, "share": 0.5, "forced": True, "empty": ""}
     body = otlp.encode([span(error="denied", **facts), span()._replace(parent_id="")], "1.2")
@@ -118,6 +141,9 @@ def test_spans_are_what_a_collector_reads() -> None:
     )
     assert (first.status.message, first.kind) == ("denied", 2)
     values = {one.key: one.value for one in first.attributes}
+    step = otlp.encode([span("plan", request="cd" * 8)], "1.2")
+    (inner,) = json_format.Parse(step, ExportTraceServiceRequest()).resource_spans[0].scope_spans[0].spans
+    assert inner.kind == 1
     assert values["uvmd.container"].string_value == "web"
     assert values["uvmd.message_type"].int_value == 7
     assert (values["uvmd.share"].double_value, values["uvmd.forced"].bool_value) == (0.5, True)
