@@ -103,6 +103,26 @@ def test_every_point_is_denied_by_a_policy_that_lists_nothing() -> None:
         assert "input" not in answer["decision"]
 
 
+@pytest.mark.parametrize("lifted", [True, False])
+def test_how_a_number_is_written_decides_nothing_and_is_not_in_the_digest(lifted: bool) -> None:
+    more = "" if lifted else "some_containers := containers\n"  # a name that keeps the list in the text
+    odd = whole().replace('"signals": [15]', '"signals": [1.5e1]')
+    odd = odd.replace('"signals": [2]', '"signals": [2.0]')
+    odd = odd.replace('"minimum_svn": 1,', '"minimum_svn": 1.0,')
+    assert odd.count("1.5e1") == odd.count("2.0]") == 1
+    kept = '{{"name": "n", "action": "update", "key": "k", "value": {}}}'
+    counted = f'dump_stacks := {{{{"allowed": true, "metadata": [{kept}]}}}}\n'
+    plain = whole().replace("dump_stacks := data.framework.dump_stacks\n", counted.format("100")) + more
+    odd = odd.replace("dump_stacks := data.framework.dump_stacks\n", counted.format("1e2")) + more
+    asked = calls()
+    for call in asked:
+        if call.get("point") == "signal_container_process":
+            call["input"] = {**call["input"], "signal": 15.0}
+    answers = [replay({"name": "", "policy": text, "calls": asked})["calls"] for text in (plain, odd)]
+    assert answers[0] == answers[1]
+    assert [one["allowed"] for one in answers[0]].count(False) == len(OWN)
+
+
 @pytest.mark.parametrize("call", [{"kind": "begin"}, {"kind": "end", "rollback": True}])
 def test_what_is_no_question_answers_nothing(call: dict[str, Any]) -> None:
     assert replay({"name": "", "policy": policy(), "calls": [call]})["calls"] == [{}]
