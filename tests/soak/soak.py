@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable
 
 from bench.report import Figure, as_json, table
-from soak import lives, malformed, restarts
+from soak import faults, lives, malformed, restarts
 from support import machine
 
 Section = Callable[[int, bool], Iterable[Figure]]
@@ -28,6 +28,7 @@ SECTIONS: dict[str, Section] = {
     "restarts-runc": restarts.with_runc,
     "malformed": malformed.section,
     "lives": lives.section,
+    **faults.SECTIONS,
 }
 
 

@@ -9,49 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from support import machine, specs
+from support import specs
 from support.containers import new_id, run
 from support.daemon import Daemon, running
 from support.host import CREATE, DELETE, EXECUTE, SHUTDOWN_FORCED, ZERO_GUID, Connection, code
 from support.leaks import Snapshot, assert_nothing_left
 from support.matrix import row
+from support.misbehaving import HANG, Misbehaving
 
-# A runtime that misbehaves at the verb whose flag file exists, and is the real one otherwise.
-# Its last words go where the runtimes put theirs: to the file after --log, as a line of JSON.
-WRAPPER = """#!/bin/sh
-log=/dev/stderr
-previous=
-for word in "$@"; do
-    [ "$previous" = --log ] && log=$word
-    previous=$word
-done
-words() {{ echo '{{"level":"error","msg":"'"$1"'"}}' >>$log; }}
-for word in "$@"; do
-    [ -e {flags}/$word.hang ] && {{ {hang} & wait; }}
-    [ -e {flags}/$word.fail ] && {{ words 'this runtime is broken on purpose'; exit 3; }}
-    [ -e {flags}/$word.early ] && {{ echo 'too early for a log' >&2; exit 2; }}
-    if [ -e {flags}/$word.late ]; then {real} "$@"; words 'failed after the deed'; exit 4; fi
-done
-exec {real} "$@"
-"""
-#: Recognised among all processes of the machine.
-HANG = ("sleep", "6117")
 TIMEOUT_S = 1.5
 
 
 class Broken:
     """A daemon whose runtime can be told to misbehave."""
 
-    def __init__(self, daemon: Daemon, bridge: Connection, flags: Path, program: Path) -> None:
-        self.daemon, self.bridge, self.program = daemon, bridge, program
-        self._flags = flags
-
-    def at(self, verb: str, how: str) -> None:
-        (self._flags / f"{verb}.{how}").touch()
-
-    def mend(self) -> None:
-        for flag in self._flags.iterdir():
-            flag.unlink()
+    def __init__(self, daemon: Daemon, bridge: Connection, runtime: Misbehaving) -> None:
+        self.daemon, self.bridge, self.program = daemon, bridge, runtime.program
+        self.at, self.mend = runtime.at, runtime.mend
 
     def body(self, container_id: str, **fields: object) -> dict[str, object]:
         return {"ContainerId": container_id, "ActivityId": ZERO_GUID, **fields}
@@ -68,14 +42,11 @@ class Broken:
 
 @pytest.fixture
 def broken(runtime: str, tmp_path: Path) -> Iterator[Broken]:
-    flags = tmp_path / "flags"
-    flags.mkdir()
-    program = tmp_path / runtime  # some code may look at the base name
-    program.write_text(WRAPPER.format(flags=flags, real=machine.runtime_path(runtime), hang=" ".join(HANG)))
-    program.chmod(0o755)
-    with running(runtime=str(program), options={"runtime-timeout-s": str(TIMEOUT_S)}) as daemon:
+    program = Misbehaving(tmp_path, runtime)
+    options = {"runtime-timeout-s": str(TIMEOUT_S)}
+    with running(runtime=str(program.program), options=options) as daemon:
         bridge = daemon.connect()
-        yield Broken(daemon, bridge, flags, program)
+        yield Broken(daemon, bridge, program)
         bridge.close()
 
 
