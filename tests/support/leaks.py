@@ -16,12 +16,12 @@ from support.daemon import Daemon, children, command_line
 def mounts(daemon: Daemon) -> Counter[str]:
     """Mount points that the monitor sees where a daemon could leave one, with their number.
 
-    Others mount and unmount on the same machine; what is theirs says nothing.
+    Others mount and unmount on the same machine; what is theirs says nothing. After the
+    monitor's end: those that we see.
     """
     places = (str(daemon.folder), "/run/", str(rootfs.shared()))
-    points = (
-        line.split()[4] for line in Path(f"/proc/{daemon.monitor_pid}/mountinfo").read_text().splitlines()
-    )
+    seen_by = daemon.monitor_pid if daemon.exit_status is None else "self"
+    points = (line.split()[4] for line in Path(f"/proc/{seen_by}/mountinfo").read_text().splitlines())
     return Counter(point for point in points if point.startswith(places))
 
 
