@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from uvmd.api import Undo
 from uvmd.api.testing.kernel import FakeKernel
+from uvmd.errors import Failed
 from uvmd.linux import mount_points, mounts
 
 names = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(
@@ -88,6 +89,8 @@ def test_a_directory_that_cannot_be_removed_is_an_error(
     monkeypatch.setattr(os, "rmdir", refuse)
     with pytest.raises(OSError, match="input/output error"):
         mount_points.remove_directories([str(tmp_path)])
+    with pytest.raises(Failed, match=f"removing the directory {tmp_path} failed: input/output error"):
+        mount_points.remove_last(str(tmp_path), 1)
 
 
 def test_something_is_there_or_not_and_a_link_on_the_way_is_an_error(tmp_path: Path) -> None:

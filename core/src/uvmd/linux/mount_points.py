@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from uvmd.errors import Failed
 from uvmd.linux import mounts, paths
 
 
@@ -101,12 +102,17 @@ def remove_directories(made: Sequence[str]) -> None:
 def remove_last(path: str, count: int) -> None:
     """Remove a directory, and of those above it so many that ``count`` are gone, while empty.
 
-    Raises as :func:`remove_directories`.
+    Raises:
+        Failed: the file system says no.
     """
     made = [path]
     while len(made) < count:
         made.insert(0, posixpath.dirname(made[0]))
-    remove_directories(made)
+    try:
+        remove_directories(made)
+    except OSError as error:
+        text = (error.strerror or str(error)).lower()
+        raise Failed(f"removing the directory {path} failed: {text}") from error
 
 
 def exists(path: str) -> bool:

@@ -17,8 +17,9 @@ from uvmd.api import (
     View,
 )
 from uvmd.errors import Refused
+from uvmd.linux import mount_points
 from uvmd_plan9.share import MappedDirectorySettings, require_path, share_of
-from uvmd_plan9.steps import Shares, remove_directories
+from uvmd_plan9.steps import Shares
 
 
 class MappedDirectory(Handler):
@@ -69,7 +70,7 @@ class MappedDirectory(Handler):
                 return  # never ours, or gone already: not a path to unmount
             undo.point_of_no_return(f"unmounting plan9 device at {target}")
             self._shares.unmount(target)
-            remove_directories(target, record["made"])
+            mount_points.remove_last(target, record["made"])
             self._unfinished.end(target)
 
         question = Question(

@@ -76,7 +76,7 @@ class Shares:
         """Remove what a daemon left that was killed in the middle of an Add."""
         if any(mount.fstype == FSTYPE for mount in mounts.mounted_at(target)):
             self.unmount(target)
-        remove_directories(target, 1)
+        mount_points.remove_last(target, 1)
 
     def _connect(self, share: Share) -> socket.socket:
         what = f"could not connect to plan9 server for {share.target}: port {share.port}"
@@ -117,18 +117,6 @@ def _make_directory(path: str) -> tuple[int, list[str]]:
         return paths.ensure_directory_beneath("/", path[1:], MODE)
     except OSError as error:
         raise Failed(f"directory for mapped directory {path}: {told(error)}") from error
-
-
-def remove_directories(path: str, count: int) -> None:
-    """Remove the directories that an Add made, as far as they are empty.
-
-    Raises:
-        Failed: the file system says no.
-    """
-    try:
-        mount_points.remove_last(path, count)
-    except OSError as error:
-        raise Failed(f"removing the directory {path} failed: {told(error)}") from error
 
 
 def told(error: BaseException) -> str:

@@ -64,18 +64,6 @@ def _make(path: str) -> tuple[int, list[str]]:
         return paths.ensure_directory_beneath("/", path[1:], MODE)
 
 
-def remove_last(path: str, count: int) -> None:
-    """Remove the directories that an Add made, as far as they are empty.
-
-    Raises:
-        Failed: the file system says no.
-    """
-    try:
-        mount_points.remove_last(path, count)
-    except OSError as error:
-        raise Failed(f"removing the directory {path} failed: {told(error)}") from error
-
-
 def empty_work(path: str) -> None:
     """Remove what the kernel has made in an overlay's work directory; only for one of our making."""
     with mounts.parent_beneath(path) as where:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from uvmd.api import Record, Undo
 from uvmd.errors import Failed
-from uvmd.linux import mounts
+from uvmd.linux import mount_points, mounts
 from uvmd_storage_overlay import directories, overlay
 from uvmd_storage_overlay.settings import bundle_of
 
@@ -112,7 +112,7 @@ def take_apart(target: str, made: int) -> None:
         mounts.unmount_beneath(target)
     except OSError as error:
         raise Failed(f"unmounting overlay at {target} failed: {directories.told(error)}") from error
-    directories.remove_last(target, made)
+    mount_points.remove_last(target, made)
 
 
 def unbind(bundle: str, backing: str, made: int) -> None:
@@ -126,8 +126,8 @@ def unbind(bundle: str, backing: str, made: int) -> None:
             unmount(bundle)
     except OSError as error:
         raise Failed(f"unmounting bundle at {bundle} failed: {directories.told(error)}") from error
-    directories.remove_last(bundle, made)
-    directories.remove_last(backing, 1)
+    mount_points.remove_last(bundle, made)
+    mount_points.remove_last(backing, 1)
 
 
 def is_bound(bundle: str, backing: str) -> bool:
