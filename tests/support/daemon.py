@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from support import machine
 from support.host import Connection, Host
@@ -55,6 +55,9 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 10, what: str = 
             return value
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what or condition}"
         time.sleep(0.01)
+
+
+AnyDaemon = TypeVar("AnyDaemon", bound="Daemon")
 
 
 class Daemon:
@@ -259,9 +262,8 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(**options: Any) -> Iterator[Daemon]:
-    """A started daemon; at the end it must stop by SIGTERM with status 0 and leave nothing."""
-    daemon = Daemon(**options)
+def started(daemon: AnyDaemon) -> Iterator[AnyDaemon]:
+    """Start a daemon; at the end it must stop by SIGTERM with status 0 and leave nothing."""
     try:
         daemon.start()
         yield daemon
@@ -269,3 +271,8 @@ def running(**options: Any) -> Iterator[Daemon]:
             assert daemon.stop() == 0, daemon.describe()
     finally:
         daemon.close()
+
+
+def running(**options: Any) -> contextlib.AbstractContextManager[Daemon]:
+    """A daemon that is started, and must stop well."""
+    return started(Daemon(**options))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import uvmd
 from support import machine
-from support.daemon import Daemon, wait_until
+from support.daemon import Daemon, children, command_line, started, wait_until
 
 PROGRAM = Path(__file__).parent / "holding_daemon.py"
 MONITOR = Path(uvmd.__file__).parent / "monitor" / "__main__.py"
@@ -28,8 +27,6 @@ class HoldingDaemon(Daemon):
         ]
 
     def find_daemon(self) -> int | None:
-        from support.daemon import children, command_line
-
         found = [pid for pid in children(self.monitor_pid) if str(PROGRAM) in command_line(pid)]
         return found[0] if found else None
 
@@ -50,14 +47,6 @@ class HoldingDaemon(Daemon):
         )
 
 
-@contextlib.contextmanager
-def holding(**options: Any) -> Iterator[HoldingDaemon]:
-    """A started daemon; at the end it must stop by SIGTERM with status 0."""
-    daemon = HoldingDaemon(**options)
-    try:
-        daemon.start()
-        yield daemon
-        if daemon.exit_status is None:
-            assert daemon.stop() == 0, daemon.describe()
-    finally:
-        daemon.close()
+def holding(**options: Any) -> contextlib.AbstractContextManager[HoldingDaemon]:
+    """As ``support.daemon.running``."""
+    return started(HoldingDaemon(**options))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from support.daemon import Daemon
+from support.daemon import Daemon, started
 from support.network import Machine
 from uvmd.linux import syscalls
 
@@ -38,14 +37,6 @@ class DaemonIn(Daemon):
         return super().start()
 
 
-@contextlib.contextmanager
-def running_in(machine: Machine, **options: Any) -> Iterator[Daemon]:
+def running_in(machine: Machine, **options: Any) -> contextlib.AbstractContextManager[Daemon]:
     """As ``support.daemon.running``."""
-    daemon = DaemonIn(machine, **options)
-    try:
-        daemon.start()
-        yield daemon
-        if daemon.exit_status is None:
-            assert daemon.stop() == 0, daemon.describe()
-    finally:
-        daemon.close()
+    return started(DaemonIn(machine, **options))
