@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,11 @@ class Stance:
     connect: Callable[[Daemon], Connection]
     options: Mapping[str, str] = field(default_factory=dict)
 
-    @contextmanager
-    def running(self, *, options: Mapping[str, str] | None = None, **of_daemon: Any) -> Iterator[Daemon]:
+    def running(
+        self, *, options: Mapping[str, str] | None = None, **of_daemon: Any
+    ) -> AbstractContextManager[Daemon]:
         """As ``support.daemon.running``, for a daemon that is then connected to."""
-        with running(options={**self.options, **(options or {})}, **of_daemon) as daemon:
-            yield daemon
+        return running(options={**self.options, **(options or {})}, **of_daemon)
 
 
 def _open(daemon: Daemon) -> Connection:
