@@ -8,13 +8,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.containers import created, shell
 from support.daemon import Daemon, running, wait_until
-from support.host import DELETE, NULL_ID, ZERO_GUID, Connection
+from support.host import DELETE, NULL_ID, ZERO_GUID, Connection, Refused
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
 
@@ -102,6 +103,41 @@ def test_a_killed_daemon_s_successor_serves_metrics_again(
     again.close()
 
 
+def test_where_the_time_of_a_container_went_can_be_asked_for(bridge: Connection) -> None:
+    activity = "6f1c2a90-5d1b-4f0e-8a63-0d9a4b9f2c11"
+
+    def traces(of: str = "") -> dict[str, Any]:
+        kind = f"uvmd.traces:{of}" if of else "uvmd.traces"
+        told: dict[str, Any] = bridge.properties(NULL_ID, kind)[kind]
+        return told
+
+    with created(bridge, *shell("exit 3 # s3cr3t")) as container:
+        container.init()
+        bridge.wait_for_notification(container.id, timeout_s=10)
+    bridge.ask(DELETE, {"ContainerId": "nobody", "ActivityId": activity})
+    wait_until(lambda: traces(activity)["requests"], what="the newest request")
+    listed = [(one["name"], one["container"], bool(one["error"])) for one in traces()["requests"]]
+    assert listed[-1] == ("delete", "nobody", True)
+    assert ("create", container.id, False) in listed
+    (create,) = [one for one in traces()["requests"] if one["name"] == "create"]
+    (told,) = traces(create["id"][:12])["requests"]
+    steps = {name: (depth, begin, took) for name, depth, begin, took, _ in told["steps"]}
+    assert steps.keys() >= {"queue", "plan", "policy create_container", "bundle", "monitor run", "answer"}
+    assert steps["policy create_container"][0] == steps["plan"][0] + 1
+    _, begin, took = steps["runtime create"]
+    assert 0 < begin < begin + took < told["duration_ns"]
+    assert "s3cr3t" not in json.dumps(traces(create["id"]))
+    assert traces("f" * 32)["requests"] == []
+
+
+def test_a_closed_door_keeps_traces_too(settings: Path) -> None:
+    with running(options={"config": str(settings), "vm-stance": "deny"}) as daemon:
+        bridge = daemon.connect()
+        with pytest.raises(Refused, match="denied"):
+            bridge.properties(NULL_ID, "uvmd.traces")
+        bridge.close()
+
+
 def test_a_closed_door_keeps_metrics_too(settings: Path, tmp_path: Path) -> None:
     with running(options={"config": str(settings), "vm-stance": "deny"}) as daemon:
         bridge = daemon.connect()
@@ -157,5 +193,10 @@ def test_requests_become_spans_of_the_hosts_trace(daemon: Daemon, bridge: Connec
         ending.set()
         collector.join(10)
     assert first["parentSpanId"] == PARENT
+    # Its steps come with it: the policy was asked, and each is below the request or below another step.
+    ours = spans()
+    ids = {one["spanId"] for one in ours}
+    assert {one["name"] for one in ours} >= {"delete", "queue", "decode body", "answer"}
+    assert {one["parentSpanId"] for one in ours} <= ids | {PARENT}
     assert first["status"]["code"] == 2  # type: ignore[index]
     assert {"key": "uvmd.container", "value": {"stringValue": "nobody"}} in first["attributes"]  # type: ignore[operator]

@@ -12,7 +12,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from prometheus_client.parser import text_string_to_metric_families
 
 from uvmd.api import Span
-from uvmd_telemetry import cli_top as top
 from uvmd_telemetry import metrics, otlp, seen
 from uvmd_telemetry.config import TelemetryConfig
 from uvmd_telemetry.listening import parse_address
@@ -162,39 +161,3 @@ def test_a_wrong_address_is_a_wrong_configuration() -> None:
     assert TelemetryConfig(metrics="vsock:9100").metrics == "vsock:9100"
     with pytest.raises(ValueError, match="say unix"):
         TelemetryConfig(metrics="9100")
-
-
-def test_top_shows_rates_between_two_looks_and_none_for_a_newcomer() -> None:
-    later = {**ROW, "cpu_ns": ROW["cpu_ns"] + 10**9, "read_bytes": 2058}
-    rows = top.rates({"web": ROW}, {"web": later, "new": {**ROW, "id": "new"}}, 2.0)
-    assert [(row["id"], row["cpu"], row["read_bytes_s"]) for row in rows] == [
-        ("web", 0.5, 1024.0),
-        ("new", 0.0, 0.0),
-    ]
-    text = top.render(rows)
-    assert text.startswith("2 containers   CPU 50.0 %   memory 8.0K")
-    assert [line.split()[:4] for line in text.splitlines()[3:]] == [
-        ["web", "shop", "running", "50.0"],
-        ["new", "shop", "running", "0.0"],
-    ]
-
-
-@pytest.mark.parametrize(("sort", "first"), [("cpu", "b"), ("memory", "a"), ("io", "c"), ("id", "a")])
-def test_top_puts_first_what_was_asked_for(sort: str, first: str) -> None:
-    idle = {**ROW, "cpu": 0.0, "read_bytes_s": 0.0, "written_bytes_s": 0.0}
-    rows = [
-        {**idle, "id": "c", "written_bytes_s": 9.0},
-        {**idle, "id": "b", "cpu": 1.0},
-        {**idle, "id": "a", "memory_bytes": 1 << 30},
-    ]
-    assert min(rows, key=top._order(sort))["id"] == first
-
-
-def test_sizes_have_a_unit_that_people_read() -> None:
-    assert [top.size(count) for count in (0, 1023, 1536, 20 << 20, 3 << 40)] == [
-        "0",
-        "1023",
-        "1.5K",
-        "20M",
-        "3.0T",
-    ]
