@@ -280,18 +280,22 @@ def test_uvmctl_prints_the_kill(guest: Guest) -> None:
 
 # uvmd itself
 
+UNITS = ("uvmd-monitor.service/", "uvmd.service/")
+
 
 def test_uvmd_is_protected_and_its_containers_are_not(guest: Guest) -> None:
     with pod_in(guest) as pod:
         container = running(pod, "/bin/sleep", "600")
         init = guest.call(_inits, f"/pods/{pod.id}/{container.id}")
         assert {guest.read(f"/proc/{pid}/oom_score_adj") for pid in init} == {"0\n"}
-    for pid in guest.daemon.pids.values():
-        assert guest.read(f"/proc/{pid}/oom_score_adj") == "-900\n"
+    for role, unit, score in (("monitor", "uvmd-monitor", -950), ("daemon", "uvmd", -900)):
+        pid = guest.daemon.pids[role]
+        assert guest.read(f"/proc/{pid}/oom_score_adj") == f"{score}\n"
         groups = guest.read(f"/proc/{pid}/cgroup").splitlines()
-        assert any(line.endswith(":/uvmd.service") for line in groups), groups
+        assert any(line.endswith(f":/uvmd.slice/{unit}.service") for line in groups), groups
     if guest.profile.cgroups == "v2":
-        assert int(guest.read("/sys/fs/cgroup/uvmd.service/memory.low")) == 192 * MIB
+        low = [guest.read(f"/sys/fs/cgroup/uvmd.slice/{name}memory.low") for name in ("", *UNITS)]
+        assert [int(text) // MIB for text in low] == [192, 64, 128]
 
 
 def _inits(group: str) -> list[int]:

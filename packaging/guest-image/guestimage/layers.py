@@ -23,6 +23,8 @@ from guestimage.tools import BuildError, Progress, digest, keep_latest, place, r
 
 HERE = Path(__file__).parents[1]
 REPOSITORY = HERE.parents[1]
+#: uvmd's own units; what the image has otherwise are drop-ins below ``root``.
+UNITS = HERE.parent / "systemd"
 #: Where tests put the code under test instead of installing it (see tests/guest).
 CODE = "opt/uvmd/code"
 
@@ -115,7 +117,7 @@ class Builder:
         debian = self.debian()
         pins = wheels.pins_for(self._distributions, REPOSITORY / ".ci" / "constraints.txt")
         config = self._wishes.config or HERE / "root" / "etc" / "uvmd" / "uvmd.toml"
-        recipes = (HERE / "guestimage", HERE.parent / "common")
+        recipes = (HERE / "guestimage", HERE.parent / "common", UNITS)
         parts = (debian.name, pins, *recipes, HERE / "root", HERE / "init", config)
         image = Image(self._cache / f"base-{digest(parts, skip=('__pycache__', '.pyc'))}")
         if not image.folder.exists():
@@ -148,6 +150,8 @@ class Builder:
         for path in sorted((HERE / "root").rglob("*")):
             if path.is_file():
                 place(path, root / path.relative_to(HERE / "root"))
+        for unit in (*UNITS.glob("*.service"), *UNITS.glob("*.slice")):
+            place(unit, root / "usr" / "lib" / "systemd" / "system" / unit.name)
         place(config, root / "etc" / "uvmd" / "uvmd.toml")
         # Empty, not missing: a missing one would make every boot a first boot, with presets.
         place(b"", root / "etc" / "machine-id", 0o444)

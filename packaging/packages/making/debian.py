@@ -31,8 +31,6 @@ DEPENDS = (
     "libc6 (>= 2.34)",
     "libgcc-s1",
     "crun | runc",
-    # pkill, by which `systemctl reload` finds the daemon among the monitor's children.
-    "procps",
 )
 #: What plugins run, each when it is first needed; `uvmd doctor` names those that are missing.
 RECOMMENDS = ("cryptsetup-bin", "e2fsprogs", "xfsprogs", "busybox | udhcpc", "chrony", "kmod", "systemd")
@@ -50,6 +48,7 @@ guest daemon of a utility VM: containers and devices, gated by policy
 """
 #: Commands on everybody's path, and the section of their manual page.
 COMMANDS = {"uvmd": 8, "gcs": 8, "uvmctl": 1}
+UNITS = ("uvmd.service", "uvmd-monitor.service", "uvmd.slice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,8 @@ def build(contents: Contents, room: Path, output: Path) -> Path:
 
 
 def _place_files(tree: Path, contents: Contents) -> None:
-    place(HERE / "systemd" / "uvmd.service", tree / "lib/systemd/system/uvmd.service")
+    for unit in UNITS:
+        place(HERE / "systemd" / unit, tree / "lib/systemd/system" / unit)
     place(HERE / "debian" / "uvmd.toml", tree / "etc/uvmd/uvmd.toml")
     place(HERE / "debian" / "lintian-overrides", tree / "usr/share/lintian/overrides/uvmd")
     for command, section in COMMANDS.items():
@@ -99,7 +99,7 @@ def _place_files(tree: Path, contents: Contents) -> None:
     place(_packed((contents.repository / "CHANGELOG.md").read_bytes()), papers / "changelog.gz")
     place(_packed(contents.bill.encode()), papers / "uvmd.cdx.json.gz")
     place(HERE / "systemd" / "tighter.conf", papers / "examples" / "tighter.conf")
-    for page in ("hardening.md", "operators.md"):
+    for page in ("hardening.md", "confinement.md", "operators.md"):
         place(contents.repository / "docs" / page, papers / page)
 
 

@@ -69,3 +69,29 @@ def test_a_full_disk_is_said_and_leaves_nothing(vm: Guest) -> None:
     with pytest.raises(Refused, match=r"failed to create upper directory in scratch space .*no space left"):
         vm.bridge.modify(NULL_ID, "CombinedLayers", settings=settings("full", 2))
     vm.sh(f"rm -r {DISK}/fill {DISK}/d* {DISK}/scratch/full", timeout_s=120)
+
+
+def _with_capabilities(lower: str, merged: str) -> list[bool]:
+    """Give a file of a layer a capability, and one in the overlay; say whether they have it there."""
+    import os
+    import struct
+
+    name = "security.capability"
+    net_raw = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)  # linux/capability.h, revision 2
+    os.setxattr(f"{lower}/new", name, net_raw)
+    os.chmod(f"{merged}/new", 0o755)  # copies it up; a write would take the capability away
+    with open(f"{merged}/other", "wb") as file:
+        file.write(b"of its own")
+    os.setxattr(f"{merged}/other", name, net_raw)
+    return [os.getxattr(f"{merged}/{file}", name)[:8] == net_raw[:8] for file in ("new", "other")]
+
+
+def test_what_containers_do_to_files_is_not_what_the_daemon_may_not(vm: Guest) -> None:
+    # An overlay acts with the rights of who mounted it, and the daemon's unit has few.
+    merged = "/run/gcs/c/marked/rootfs"
+    vm.bridge.modify(NULL_ID, "CombinedLayers", settings=settings("marked", 2))
+    assert vm.call(_with_capabilities, "/run/l/0", merged) == [True, True]
+    vm.sh(f"cd {merged} && mknod node c 1 3 && chown 7:7 other && chattr +i other && ! rm other 2>/dev/null")
+    vm.sh(f"cd {merged} && chattr -i other && rm other")
+    vm.bridge.modify(NULL_ID, "CombinedLayers", "Remove", settings("marked", 2))
+    vm.sh(f"rm -r {DISK}/scratch/marked")

@@ -1,4 +1,4 @@
-"""uvmd in the guest: the image's own systemd service, with options from the manager's environment."""
+"""uvmd in the guest: its two systemd services, with options from a file that its unit reads here."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from guest.harness.errors import CommandFailed, GuestError
 if TYPE_CHECKING:
     from guest.harness.guest import Guest
 
+DAEMON, MONITOR = "uvmd.service", "uvmd-monitor.service"
 LOG = "/run/uvmd.log"
 SETTINGS = "/etc/uvmd/uvmd.toml"
+#: Read by the daemon's unit (uvmd.service.d/testbed.conf) whenever systemd starts it.
+OPTIONS = "/run/testbed/uvmd.env"
 #: In the guest, under emulation.
 START_S = 60
 
@@ -36,17 +39,24 @@ def _pids() -> dict[str, int]:
     return found
 
 
+def _write(path: str, text: str) -> None:
+    import os
+
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def _append(path: str, text: str) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write(text)
 
 
 class Daemon:
-    """The service ``uvmd.service`` of one guest."""
+    """The services ``uvmd-monitor.service`` and ``uvmd.service`` of one guest."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
-        self._environment: dict[str, str] = {}
 
     def configure(self, settings: str) -> None:
         """Append lines of TOML to uvmd's file; they count from its next start."""
@@ -54,37 +64,49 @@ class Daemon:
             self._guest.call(_append, SETTINGS, f"\n{settings}\n")
 
     def start(self, options: Mapping[str, str] | None = None) -> None:
-        """Start it, with options as ``{"runtime-name": "runc"}``; return when it dials the host."""
-        self._environment = {
+        """Start both, with options as ``{"runtime-name": "runc"}``; return when the host is dialled."""
+        environment = {
             "UVMD_LOG_FILE": LOG,
             **{f"UVMD_{key.upper().replace('-', '_')}": value for key, value in (options or {}).items()},
         }
-        words = (shlex.quote(f"{key}={value}") for key, value in self._environment.items())
-        # One after the other in one shell: each costs a tenth of a second here.
+        lines = (f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
+        self._guest.call(_write, OPTIONS, "".join(lines))
         try:
-            self._guest.sh(
-                f"systemctl set-environment {' '.join(words)}; systemctl start uvmd.service; result=$?; "
-                f"systemctl unset-environment {' '.join(self._environment)}; exit $result",
-                timeout_s=START_S,
-            )
+            self._guest.sh(f"systemctl start {DAEMON}", timeout_s=START_S)
         except CommandFailed as error:
             raise CommandFailed(f"uvmd did not start: {error}\n{self.log()}") from None
 
     def restart(self, options: Mapping[str, str] | None = None) -> None:
-        """Stop it and start it with other options."""
+        """Stop both and start them with other options."""
         self.stop()
         self.start(options)
 
     def stop(self) -> None:
-        """Stop the service; uvmd takes its containers down first."""
+        """Stop both; uvmd takes its containers down first.
+
+        By a signal to the monitor: `systemctl stop` of it would stop the daemon first and the monitor
+        would start another one, four seconds here.
+        """
         self._guest.hang_up()
-        self._guest.sh("systemctl stop uvmd.service", timeout_s=START_S)
+        if (monitor := self.pids.get("monitor")) is not None:
+            self._guest.sh(f"kill -TERM {monitor}")
+        deadline = time.monotonic() + START_S
+        while self.pids:
+            if time.monotonic() > deadline:
+                raise GuestError(f"uvmd did not end within {START_S} s:\n{self.log()}")
+            time.sleep(0.05)
+        # The jobs of what ends by itself; a unit that was refused stays as it is.
+        self._guest.sh(f"systemctl stop {DAEMON} {MONITOR}", timeout_s=START_S)
 
     @property
     def state(self) -> dict[str, str]:
-        """What systemd says: ActiveState, Result, NRestarts, ExecMainStatus."""
+        """What systemd says of the daemon: ActiveState, Result, NRestarts, ExecMainStatus."""
+        return self.state_of(DAEMON)
+
+    def state_of(self, unit: str) -> dict[str, str]:
+        """The same of another unit."""
         names = "ActiveState,SubState,Result,NRestarts,ExecMainStatus"
-        text = self._guest.sh(f"systemctl show uvmd.service -p {names}")
+        text = self._guest.sh(f"systemctl show {unit} -p {names}")
         return dict(line.split("=", 1) for line in text.splitlines())
 
     @property
@@ -93,7 +115,7 @@ class Daemon:
         return self._guest.call(_pids)
 
     def kill(self) -> int:
-        """SIGKILL to the process that decides; return its pid. The monitor starts another."""
+        """SIGKILL to the process that decides; return its pid. systemd starts another."""
         pid = self.pids["daemon"]
         self._guest.sh(f"kill -9 {pid}")
         return pid
@@ -117,5 +139,5 @@ class Daemon:
 
     def log(self) -> str:
         """The end of what it has logged."""
-        # The image as it is delivered logs to the journal, uvmd in a saved guest to a file.
-        return self._guest.sh(f"tail -c 8000 {LOG} 2>/dev/null || journalctl -u uvmd -o cat -n 40")
+        # The daemon in a saved guest logs to a file; its monitor, and the image as delivered, to the journal.
+        return self._guest.sh(f"tail -c 8000 {LOG} 2>/dev/null; journalctl -u 'uvmd*' -o cat -n 40")

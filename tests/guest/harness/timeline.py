@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from guest.harness.daemon import MONITOR
 from guest.harness.guest import Guest
 
 
@@ -29,7 +30,7 @@ class Boot:
         rows = (
             ("the kernel starts", self.kernel),
             ("systemd starts", self.systemd),
-            ("uvmd.service starts", self.uvmd),
+            ("uvmd's monitor starts", self.uvmd),
             ("Negotiate is answered", self.negotiated),
         )
         share = f"uvmd's own share: {self.uvmd_s:.2f} s, {100 * self.uvmd_s / self.negotiated:.0f} %"
@@ -52,7 +53,7 @@ def negotiate(guest: Guest, timeout_s: float = 120) -> Boot:
     guest_now = guest.call(_monotonic)
     kernel = time.monotonic() - guest_now
     systemd = guest.sh("systemctl show -P UserspaceTimestampMonotonic")
-    uvmd = guest.sh("systemctl show -P ExecMainStartTimestampMonotonic uvmd.service")
+    uvmd = guest.sh(f"systemctl show -P ExecMainStartTimestampMonotonic {MONITOR}")
     began = guest.machine.began
     at = kernel - began
     return Boot(at, at + int(systemd) / 1e6, at + int(uvmd) / 1e6, negotiated - began, cpu)
