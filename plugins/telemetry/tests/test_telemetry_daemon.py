@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.containers import created, shell
 from support.daemon import Daemon, running, wait_until
 from support.host import DELETE, NULL_ID, ZERO_GUID, Connection, Refused
+from support.strict import strict_vm
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
 
@@ -200,3 +201,12 @@ def test_requests_become_spans_of_the_hosts_trace(daemon: Daemon, bridge: Connec
     assert {one["parentSpanId"] for one in ours} <= ids | {PARENT}
     assert first["status"]["code"] == 2  # type: ignore[index]
     assert {"key": "uvmd.container", "value": {"stringValue": "nobody"}} in first["attributes"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("point", ["get_properties", "runtime_logging"])
+def test_a_policy_that_allows_no_properties_or_no_logging_allows_no_traces(point: str) -> None:
+    with strict_vm("crun", {}) as (_, bridge):
+        assert bridge.properties(NULL_ID, "uvmd.traces")["uvmd.traces"]["kept_requests"]
+    with strict_vm("crun", {point: {"allowed": False, "reason": "because of this"}}) as (_, bridge):
+        with pytest.raises(Refused, match=r"because of this|allows no logging"):
+            bridge.properties(NULL_ID, "uvmd.traces")
