@@ -196,17 +196,17 @@ def lines(columns: int = 80, **options: Any) -> list[str]:
 
 def test_a_picture_shows_each_step_where_it_was_and_marks_the_biggest() -> None:
     drawn = {line.split()[0]: line for line in lines()}
-    assert [line[:25].rstrip() for line in lines()[1:]] == [
+    assert [line[:27].rstrip() for line in lines()[1:]] == [
         "plan",
-        "  policy create_container"[:23] + "~",
+        "  policy create_container",
         "runtime create",
         "  monitor run",
         waterfall.BETWEEN,
         "1 smaller ones",
     ]
-    # 35 columns are the request's 100 ms: 60 ms are 21 of them, behind the tenth.
-    bar = drawn["runtime"][45:]
-    assert (bar.index("█"), bar.count("█")) == (10, 21)
+    # 33 columns are the request's 100 ms: 60 ms are nearly 20 of them, behind the ninth.
+    bar = drawn["runtime"][47:]
+    assert (bar.index("█"), bar.count("█"), bar[28]) == (9, 19, "▊")
     assert "59%" in drawn["monitor"]
     assert "59%" not in drawn["runtime"]
     assert "PolicyDenied" in drawn["policy"]
@@ -221,7 +221,7 @@ def test_a_picture_of_everything_hides_nothing() -> None:
 
 def test_a_terminal_without_unicode_gets_signs_that_it_has() -> None:
     assert "\n".join(lines(unicode=False)).isascii()
-    assert any("#" * 20 in line for line in lines(unicode=False))
+    assert any("#" * 19 in line for line in lines(unicode=False))
 
 
 def test_when_most_of_the_time_was_in_no_step_that_is_marked() -> None:
@@ -345,6 +345,7 @@ def test_a_long_name_gives_way_in_the_list() -> None:
     long = seen.Seen()
     add(long, number=1, container="c" * 128)
     assert max(map(len, listing(asked(long), 20, 80).splitlines())) <= 80
+    assert max(map(len, report(asked(long, "0" * 31), 80).splitlines())) <= 80
 
 
 def test_what_was_left_out_of_a_report_is_said() -> None:

@@ -266,7 +266,7 @@ class Modifier:
         kept: list[int] = []
         try:
             context = Context(deadline - GRACE_S, strict, kept.append)
-            with step("find"):
+            with step("find", request.entry.type.name):
                 found = handler.find(request.settings, request.verb, context)
             name, keys = request.entry.type.name, self._keys(request, found)
             with self._lock.hold(
@@ -353,7 +353,7 @@ class Modifier:
             self._gate.mark(f"{request.what}: {failure}")
 
         with transaction(report) as undo:
-            with step("apply"):
+            with step("apply", request.entry.type.name):
                 made = plan.apply(undo, answers)
                 follow(undo)
             # The host was told that it failed. What can be undone is, or the host and we

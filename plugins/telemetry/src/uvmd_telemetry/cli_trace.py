@@ -142,8 +142,10 @@ def report(told: Told, columns: int, *, everything: bool = False, unicode: bool 
     lines = []
     for request in told["requests"]:
         took = f"{request['duration_ns'] / 1e6:.3f} ms"
-        head = [request["name"], _of_vm(request["container"]), took, _clock(request["start_ns"], ms=True)]
-        lines += ["  ".join(head), *picture(request, columns, everything=everything, unicode=unicode)]
+        rest = f"{took}  {_clock(request['start_ns'], ms=True)}"
+        room = max(columns, LEAST_COLUMNS) - len(request["name"]) - len(rest) - 4
+        lines.append(f"{request['name']}  {_of_vm(request['container'])[:room]}  {rest}")
+        lines += picture(request, columns, everything=everything, unicode=unicode)
         if request["error"]:
             lines.append(f"failed: {request['error']}")
         lines.append("")

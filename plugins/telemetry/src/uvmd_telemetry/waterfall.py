@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 #: The narrowest picture; what has less room is wrapped by the terminal.
 LEAST_COLUMNS: Final = 60
 MOST_COLUMNS: Final = 140
-_NAME: Final = 25
+_NAME: Final = 27
 _NUMBERS: Final = 20
 #: Of the request and in ns: what takes less than both is not worth a line.
 _SMALL_SHARE: Final = 0.01
