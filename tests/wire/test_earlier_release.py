@@ -127,23 +127,19 @@ def newer(version: str, name: str) -> Spoil:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "cause"),
+    ("spoil", "cause", "runs_on"),
     [
-        (
-            newer("version", f"journal/{STRICT_ID}.json"),
-            f"the journal's {STRICT_ID}.json cannot be read: version 99, known is 2",
-        ),
-        (newer("v", "devices.json"), "records of devices cannot be read: version 99, known is 1"),
-        (newer("v", "gate.json"), "policy could not be taken up again after a restart: version 99"),
-        (newer("v", "plugins/uvmd-policy-rego.json"), "policy could not be taken up again after a restart"),
+        (newer("version", f"journal/{STRICT_ID}.json"), "cannot be read: version 99, known is 2", False),
+        (newer("v", "devices.json"), "devices cannot be read: version 99, known is 1", True),
+        (newer("v", "gate.json"), "taken up again after a restart: version 99, known is 1", True),
+        (newer("v", "plugins/uvmd-policy-rego.json"), "taken up again after a restart", True),
     ],
     ids=["container", "devices", "gate", "policy"],
 )
-def test_what_a_later_release_has_written_closes_the_door(spoil: Spoil, cause: str) -> None:
+def test_what_a_later_release_has_written_closes_the_door(spoil: Spoil, cause: str, runs_on: bool) -> None:
     with strict() as (vm, made):
         exchange(vm, made, lambda: spoil(vm.run_dir))
         with pytest.raises(Refused) as denied:
             made.bridge.properties(NULL_ID, "uvmd.ps")
         assert cause in str(denied.value)
-        # What could be read runs on.
-        assert is_running(made.init.pid) is (not cause.startswith(".json"))
+        assert is_running(made.init.pid) is runs_on
