@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -50,4 +51,40 @@ def test_a_memory_that_cannot_be_read_is_an_error_and_not_an_empty_one(tmp_path:
     run_dir = RunDir(str(tmp_path))
     with pytest.raises(ValueError):
         run_dir.load_gate()
+    run_dir.close()
+
+
+class FullDisk:
+    """A disk with so much room left: files of its own folder take it."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+        self._folder, self.room, self._real = folder, room, os.write
+        monkeypatch.setattr(os, "write", self._write)
+
+    def _write(self, fd: int, data: bytes) -> int:
+        used = sum(path.stat().st_size for path in self._folder.iterdir())
+        fits = bytes(data)[: max(0, self.room - used)]
+        if not fits:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self._real(fd, fits)
+
+
+def test_a_state_finds_room_where_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = RunDir(str(tmp_path))
+    run_dir.save_gate({"policy": "x" * 5000, "door": None})
+    used = sum(path.stat().st_size for path in tmp_path.iterdir())
+    disk = FullDisk(tmp_path, monkeypatch, used + 10)
+    run_dir.save_gate({"policy": "x" * 5000, "door": "y" * 1000})
+    assert run_dir.load_gate() == {"policy": "x" * 5000, "door": "y" * 1000}
+    # What was set aside is used up; the state stays what it is, and whole.
+    disk.room = 0
+    with pytest.raises(OSError, match="No space"):
+        run_dir.save_gate({"policy": "", "door": "z"})
+    assert run_dir.load_gate() == {"policy": "x" * 5000, "door": "y" * 1000}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate.json"]
+    disk.room = 100_000
+    run_dir.save_gate({"door": "z"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate.json", "gate.reserve"]
+    run_dir.forget_gate()
+    assert list(tmp_path.iterdir()) == []
     run_dir.close()

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from uvmd.errors import ConfigError
+from uvmd.linux.files import unlink_if_there, write_all
+
+log = logging.getLogger(__name__)
 
 _GATE = "gate.json"
+_RESERVE = "gate.reserve"
+#: How much longer the state may become by a cause that a door was closed for, and by a block.
+_CAUSE_BYTES = 8192
 
 
 class RunDir:
@@ -37,14 +45,46 @@ class RunDir:
     def save_gate(self, state: Mapping[str, Any]) -> None:
         """Keep what the gate must know again after a restart of the daemon.
 
+        With room for it once more, set aside: a door that closes while the disk is full must
+        not open when the daemon dies.
+
         Raises:
             OSError: it could not be written; what was kept before stays.
         """
+        text = json.dumps(dict(state)).encode()
+        try:
+            self._write_gate(text)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not os.path.exists(f"{self.path}/{_RESERVE}"):
+                raise
+            unlink_if_there(f"{self.path}/{_RESERVE}")
+            self._write_gate(text)
+        self._set_aside(len(text) + _CAUSE_BYTES)
+
+    def _write_gate(self, text: bytes) -> None:
         aside = f"{self.path}/{_GATE}.new"
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
-            json.dump(dict(state), file)
+        try:
+            write_all(_open_new(aside), text)
+        except OSError:
+            unlink_if_there(aside)
+            raise
         os.rename(aside, f"{self.path}/{_GATE}")
+
+    def _set_aside(self, size: int) -> None:
+        path = f"{self.path}/{_RESERVE}"
+        try:
+            if os.stat(path).st_size >= size:
+                return
+        except FileNotFoundError:
+            pass
+        try:
+            # Not sparse: room that is written to is room that is there.
+            write_all(_open_new(path), bytes(size))
+        except OSError as error:
+            log.warning(
+                "no room could be set aside for the gate's state, ignoring", extra={"errno": error.errno}
+            )
+            unlink_if_there(path)
 
     def load_gate(self) -> dict[str, Any] | None:
         """Return what the gate kept, or None where no daemon of this VM had anything to keep.
@@ -66,11 +106,13 @@ class RunDir:
 
         What is mounted outlives every daemon, and so does the record of it.
         """
-        try:
-            os.unlink(f"{self.path}/{_GATE}")
-        except FileNotFoundError:
-            return
+        for name in (_GATE, _RESERVE):
+            unlink_if_there(f"{self.path}/{name}")
 
     def close(self) -> None:
         """End the claim."""
         os.close(self._claim)
+
+
+def _open_new(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -206,7 +206,10 @@ class RegoEnforcer(Enforcer):
 
     def _record(self, answer: Mapping[str, Any], stdio: Mapping[str, bool] | None = None) -> None:
         """Record what an answer changes; a yes that a restart would forget must not be given."""
-        self._kept(lambda: self._memory.add(answer["changes"], stdio, digest=answer["digest"]))
+        try:
+            self._kept(lambda: self._memory.add(answer["changes"], stdio, digest=answer["digest"]))
+        except Failed as failure:
+            raise PolicyDenied(f"the policy's answer does not count: {failure}") from failure
 
     def _saved(self, answer: Mapping[str, Any]) -> None:
         self._kept(lambda: self._memory.take({"changes": answer["changes"]}))

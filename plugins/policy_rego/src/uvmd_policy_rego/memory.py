@@ -31,6 +31,8 @@ class Memory:
     def __init__(self, state: State | None, policy: str) -> None:
         self._state = state
         self._policy = policy
+        #: What the policy remembers from the start, which need not be on record.
+        self._fresh: Sequence[Change] = ()
         self.reload()
 
     def reload(self) -> None:
@@ -41,6 +43,7 @@ class Memory:
         self.modules: list[Module] = []
         self.ledgers = Ledgers()
         self._length: int | None = None
+        self.kept.apply(self._fresh)
         state = self._state.load() if self._state is not None else {}
         if state.get("policy") != self._policy:
             return
@@ -93,6 +96,7 @@ class Memory:
 
     def begin(self, changes: Sequence[Change]) -> None:
         """Take what a policy remembers from the start; it need not be on record."""
+        self._fresh = changes
         self.kept = Kept()
         self.kept.apply(changes)
 
@@ -155,7 +159,7 @@ class Memory:
 
     def _fail(self, error: OSError) -> None:
         self.reload()
-        raise Failed(f"the policy's metadata could not be kept: {error}") from error
+        raise Failed(f"the policy's metadata could not be kept: {error.strerror or error}") from error
 
 
 def _keys(ledgers: Mapping[str, Any]) -> Keys:
