@@ -135,7 +135,7 @@ def test_a_yes_that_a_restart_would_forget_is_not_given() -> None:
     enforcer = made(state=state)
     before = enforcer.snapshot()
     state.full = True
-    with pytest.raises(PolicyDenied, match="does not count: .* could not be kept: No space left on device"):
+    with pytest.raises(PolicyDenied, match=r"does not count: .* could not be kept: No space left on device"):
         enforcer.decide("mount_device", policies.device("base", 0))
     enforcer.restore(before)  # nothing has happened: nothing is written, and no door closes
     state.full = False
