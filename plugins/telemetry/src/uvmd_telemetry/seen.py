@@ -7,8 +7,10 @@ are kept or sent. Nothing is computed until somebody reads.
 from __future__ import annotations
 
 import threading
+from array import array
 from bisect import bisect_left
 from collections import Counter, deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
 BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 #: Spans that wait to be sent; the oldest go first.
 MOST_SPANS: Final = 8192
-#: Spans that are kept to be looked at, if nothing else is configured; a span takes some 300 bytes.
+#: Spans that are kept to be looked at, if nothing else is configured; one takes some 100 bytes.
 KEPT_SPANS: Final = 2048
+NULL_ID: Final = "00000000-0000-0000-0000-000000000000"
 #: People who look (``uvmctl ps``, ``top``) must not push out what they look for.
-_LOOKS: Final = ("get_properties", "00000000-0000-0000-0000-000000000000")
+_LOOKS: Final = ("get_properties", NULL_ID)
+_NOBODYS: Final = ("", NULL_ID)
 
 
 class Durations:
@@ -49,10 +53,56 @@ class Snapshot(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A request that was answered, and its steps in the order of their begin."""
+    """A request that was answered, kept small: its steps are packed, in the order of their begin."""
 
-    span: Span
-    steps: tuple[Span, ...]
+    name: str
+    #: What it is asked for by: its activity, or, since few hosts give one, its trace.
+    id: str
+    trace_id: str
+    container: str
+    start_ns: int
+    duration_ns: int
+    error: str
+    names: tuple[str, ...]
+    #: Of each step: depth, begin after the request's, duration; in ns.
+    numbers: array[int]
+    #: Of each step; none at all, mostly.
+    errors: tuple[str, ...]
+
+    @property
+    def spans(self) -> int:
+        """How many spans it was."""
+        return 1 + len(self.names)
+
+    def steps(self) -> list[tuple[str, int, int, int, str]]:
+        """Return name, depth, begin, duration and error of each step."""
+        numbers = zip(self.numbers[::3], self.numbers[1::3], self.numbers[2::3], strict=True)
+        errors = self.errors or ("",) * len(self.names)
+        return [(name, *of, error) for name, of, error in zip(self.names, numbers, errors, strict=True)]
+
+
+def packed(span: Span, steps: Sequence[Span]) -> Request:
+    """Return what is kept of a request."""
+    activity = str(span.facts.get("activity", ""))
+    depths = {span.span_id: -1}
+    numbers = array("q")
+    for step in steps:
+        depth = depths[step.span_id] = depths.get(step.parent_id, -1) + 1
+        numbers.extend((depth, step.start_ns - span.start_ns, step.end_ns - step.start_ns))
+    # Of lists: a tuple made of a generator is resized, and Python keeps thousands such for nothing.
+    names, errors = tuple([step.name for step in steps]), tuple([step.error for step in steps])
+    return Request(
+        span.name,
+        span.trace_id if activity in _NOBODYS else activity,
+        span.trace_id,
+        str(span.facts.get("container", "")),
+        span.start_ns,
+        span.end_ns - span.start_ns,
+        span.error,
+        names,
+        numbers,
+        errors if any(errors) else (),
+    )
 
 
 class Seen:
@@ -91,15 +141,18 @@ class Seen:
                 durations = self._requests[key] = Durations()
             durations.add((span.end_ns - span.start_ns) / 1e9)
             if (span.name, span.facts.get("container")) != _LOOKS:
-                self._keep(Request(span, tuple(steps)))
+                self._keep(packed(span, steps))
             if self.keep_spans:
                 self._queue([span, *steps])
 
     def _keep(self, request: Request) -> None:
         self._kept.append(request)
-        self._kept_spans += 1 + len(request.steps)
+        self._kept_spans += request.spans
+        self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
         while self._kept_spans > self._most_kept:
-            self._kept_spans -= 1 + len(self._kept.popleft().steps)
+            self._kept_spans -= self._kept.popleft().spans
 
     def _queue(self, spans: list[Span]) -> None:
         before = len(self._waiting)
@@ -114,8 +167,7 @@ class Seen:
         """Keep that many spans from now on, those of the newest requests."""
         with self._mutex:
             self._most_kept = most_spans
-            while self._kept_spans > most_spans:
-                self._kept_spans -= 1 + len(self._kept.popleft().steps)
+            self._drop_oldest()
 
     @property
     def most_kept(self) -> int:

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from uvmd.api import Environment, VmView
 from uvmd.errors import PolicyDenied
 from uvmd_telemetry.seen import HERE, Request, Seen
-
-if TYPE_CHECKING:
-    from uvmd.api import Span
 
 #: Of the list; each has some 150 bytes.
 MOST_ROWS: Final = 200
 #: Of an answer's JSON inside of JSON, its quotes escaped.
 MOST_BYTES: Final = 48_000
 MOST_CHOICES: Final = 10
-_NOBODYS: Final = ("", "00000000-0000-0000-0000-000000000000")
 
 
 class Traces:
@@ -42,44 +38,32 @@ class Traces:
         kept = self._seen.kept()
         facts: dict[str, Any] = {
             "kept_requests": len(kept),
-            "kept_spans": sum(1 + len(one.steps) for one in kept),
+            "kept_spans": sum(one.spans for one in kept),
             "most_spans": self._seen.most_kept,
-            "oldest_ns": kept[0].span.start_ns if kept else None,
+            "oldest_ns": kept[0].start_ns if kept else None,
         }
         if not argument:
-            return {**facts, "requests": _that_fit(kept[-MOST_ROWS:], lambda one: _row(one.span))}
+            return {**facts, "requests": _that_fit(kept[-MOST_ROWS:], _row)}
         ids = _matching(kept, argument)
         if len(ids) > 1:
             return {**facts, "choices": ids[:MOST_CHOICES], "requests": [], "left_out": 0}
-        found = [one for one in kept if ids and id_of(one.span) == ids[0]]
+        found = [one for one in kept if ids and one.id == ids[0]]
         told = _that_fit(found, _with_steps)
         return {**facts, "choices": ids, "requests": told, "left_out": len(found) - len(told)}
-
-
-def id_of(span: Span) -> str:
-    """Return what a request is asked for by: its activity, or, since few hosts give one, its trace."""
-    activity = str(span.facts.get("activity", ""))
-    return span.trace_id if activity in _NOBODYS else activity
 
 
 def _matching(kept: list[Request], text: str) -> list[str]:
     """Return the ids that ``text`` is, or the beginning of; a trace of its own may be asked for too."""
     wanted = text.lower()
-    exact = {id_of(one.span) for one in kept if wanted in (id_of(one.span).lower(), one.span.trace_id)}
+    exact = {one.id for one in kept if wanted in (one.id.lower(), one.trace_id)}
     if exact:
         return sorted(exact)
-    return sorted({found for one in kept if (found := id_of(one.span)).lower().startswith(wanted)})
+    return sorted({one.id for one in kept if one.id.lower().startswith(wanted)})
 
 
-def _row(span: Span) -> dict[str, Any]:
-    return {
-        "id": id_of(span),
-        "name": span.name,
-        "container": span.facts.get("container", ""),
-        "start_ns": span.start_ns,
-        "duration_ns": span.end_ns - span.start_ns,
-        "error": span.error[:80],
-    }
+def _row(request: Request) -> dict[str, Any]:
+    told = ("id", "name", "container", "start_ns", "duration_ns")
+    return {**{key: getattr(request, key) for key in told}, "error": request.error[:80]}
 
 
 def _that_fit(found: list[Request], tell: Callable[[Request], dict[str, Any]]) -> list[dict[str, Any]]:
@@ -96,10 +80,5 @@ def _that_fit(found: list[Request], tell: Callable[[Request], dict[str, Any]]) -
 
 
 def _with_steps(request: Request) -> dict[str, Any]:
-    span = request.span
-    depths = {span.span_id: -1}
-    steps = []
-    for one in request.steps:
-        depth = depths[one.span_id] = depths.get(one.parent_id, -1) + 1
-        steps.append([one.name, depth, one.start_ns - span.start_ns, one.end_ns - one.start_ns, one.error])
-    return {**_row(span), "error": span.error, "trace_id": span.trace_id, "steps": steps}
+    inner = {"error": request.error, "trace_id": request.trace_id, "steps": request.steps()}
+    return {**_row(request), **inner}
