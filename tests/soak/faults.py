@@ -16,6 +16,7 @@ from soak import faults_limits as limits
 
 SECTIONS: dict[str, Callable[[int, bool], Iterator[Figure]]] = {
     "full-disk": lambda seed, quick: limits.full_disk(seed, 5 if quick else 100),
+    "full-disk-strict": lambda seed, quick: limits.full_disk_strict(seed, 5 if quick else 50),
     "no-memory": lambda seed, quick: limits.no_memory(seed, 3 if quick else 30),
     "no-descriptors": lambda seed, quick: limits.no_descriptors(seed, 3 if quick else 50),
     "clocks": lambda seed, quick: calls.clocks(seed, 3 if quick else 20),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
+import random
 import resource
 import secrets
 import subprocess
@@ -15,11 +17,13 @@ from typing import Any
 import pytest
 
 from bench.report import Figure
+from soak.aftermath import read_log
 from soak.faults_day import DIED, NO_DESCRIPTORS, NO_SPACE, NOT_WRITTEN, Day, day
 from soak.restarts import body
 from support import machine, specs
 from support.containers import new_id, shell
 from support.daemon import Daemon, is_running, wait_until
+from support.earlier import POLICY
 from support.host import (
     EXECUTE,
     GET_PROPERTIES,
@@ -28,6 +32,7 @@ from support.host import (
     Refused,
     code,
 )
+from support.strict import strict_root
 
 MONITOR_DESCRIPTORS = 64
 
@@ -39,7 +44,7 @@ class Ballast:
     """A small file system, and the file that fills it."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k,mode=700", "none", folder], check=True)
         self._folder, self._file = folder, folder / "ballast"
 
@@ -57,19 +62,24 @@ class Ballast:
 
 
 class FullDay(Day):
-    """The run directory is full: nothing new can be recorded."""
+    """The run directory is full, or where bundles are made, or both."""
 
-    ballast: Ballast
+    ballasts: list[Ballast]
 
     def free(self) -> None:
-        self.ballast.free()
+        for ballast in self.ballasts:
+            ballast.free()
+
+    def fill(self) -> None:
+        for ballast in self.random.sample(self.ballasts, self.random.choice([1, 1, 2])):
+            ballast.fill()
 
     def round(self) -> None:
         waiting, ending = new_id(), new_id()
         assert code(self.create(waiting, "exit 6")) == code(self.create(ending, "read x; exit 5")) == "S_OK"
         init = self.bridge.execute(ending, stdin=True)
         exec_ = self.bridge.execute(ending, specs.process(*shell("read x; exit 9")), stdin=True)
-        self.ballast.fill()
+        self.fill()
         self.try_all(NO_SPACE)
         # What ends meanwhile is told, and can be removed.
         exec_.stdin.write(b"\n")
@@ -84,26 +94,72 @@ class FullDay(Day):
         assert code(self.delete(ending)) == "S_OK"
         started = self.execute(waiting)
         if not self.went(started, NO_SPACE):
-            self.ballast.free()
+            self.free()
             started = self.execute(waiting)
             assert code(started) == "S_OK"
-        self.ballast.free()
+        self.free()
         self.finish(waiting, Process(self.bridge, waiting, started["ProcessId"], {}, {}), 6)
         self.alive()
 
 
 def full_disk(seed: int, rounds: int) -> Iterator[Figure]:
-    """The run directory is full again and again, now and then when the daemon dies."""
+    """Disks are full again and again, now and then when the daemon dies."""
     vm = Daemon()
-    ballast = Ballast(vm.run_dir)
+    ballasts = [Ballast(vm.run_dir), Ballast(vm.bundles)]
     with day(seed, vm, FullDay) as made:
         assert isinstance(made, FullDay)
-        made.ballast = ballast
+        made.ballasts = ballasts
         for _ in range(rounds):
             made.round()
         made.evening(DIED, NOT_WRITTEN)
         assert made.refused >= rounds
         yield from made.summary("full disk", rounds)
+
+
+def full_disk_strict(seed: int, rounds: int) -> Iterator[Figure]:
+    """In a strict VM what the policy cannot count is denied, and nothing else changes."""
+    chance, vm = random.Random(seed), Daemon(options={"paths-bundle-roots": "/run/gcs"})
+    ballast = Ballast(vm.run_dir)
+    try:
+        bridge = vm.start().connect()
+        encoded = base64.b64encode(POLICY.encode()).decode()
+        bridge.modify(NULL_ID, "SecurityPolicy", settings={"EncodedSecurityPolicy": encoded})
+        for _ in range(rounds):
+            container_id = new_id()
+            with strict_root(container_id) as root:
+                places = {
+                    "OciBundlePath": str(root.parent),
+                    "ScratchDirPath": f"{root.parent}/scratch/{container_id}",
+                }
+                spec = specs.container(*shell("exit 5"), root=root)
+                ballast.fill()
+                with pytest.raises(Refused, match=NO_SPACE) as refused:
+                    bridge.create(container_id, spec, **places)
+                if chance.random() < 0.5:
+                    vm.kill_daemon()
+                ballast.free()
+                # The yes found room and the rest did not: then the id is used up.
+                if "denied due to policy" in str(refused.value):
+                    bridge.create(container_id, spec, **places)
+                    assert bridge.execute(container_id).wait() == 5
+                    bridge.wait_for_notification(container_id)
+                    subprocess.run(["umount", root], check=True)
+                    bridge.delete(container_id)
+                # It was counted, once.
+                with pytest.raises(Refused, match="denied due to policy"):
+                    bridge.create(container_id, spec, **places)
+        told = bridge.properties(NULL_ID, "uvmd.ps")["uvmd.ps"]
+        assert (told["degraded"], told["inconsistent"], told["containers"]) == (None, None, [])
+        said = read_log(vm, DIED | NOT_WRITTEN)
+        assert not said.odd, said.odd[:5]
+        bridge.close()
+        assert vm.stop() == 0
+        yield Figure("full disk, strict: creates not counted, or twice; doors closed", 0, 0, "", "", rounds)
+    except BaseException as error:
+        error.add_note(f"seed {seed}\n{vm.describe()}")
+        raise
+    finally:
+        vm.close()
 
 
 # No memory

@@ -13,6 +13,7 @@ from soak import faults_limits as limits
 
 DAYS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "full disk": lambda seed: limits.full_disk(seed, 2),
+    "full disk, strict": lambda seed: limits.full_disk_strict(seed, 2),
     "no memory": lambda seed: limits.no_memory(seed, 1),
     "no descriptors": lambda seed: limits.no_descriptors(seed, 1),
     "clocks": lambda seed: calls.clocks(seed, 1),
