@@ -49,6 +49,7 @@ def test_the_command_becomes_an_isolated_monitor_with_an_isolated_daemon(
     assert argv[3].endswith("/uvmd/monitor/__main__.py")
     assert argv[4:] == ["--", sys.executable, "-I", "-m", module, *arguments]
     assert environment["PYDANTIC_DISABLE_PLUGINS"] == "__all__"
+    assert environment["UVMD_STARTED_IN"] == os.getcwd()
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,18 @@ def test_lists_and_numbers_are_read_from_text() -> None:
     )
 
 
+def test_relative_paths_mean_where_uvmd_was_started_not_where_its_monitor_works(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text('[log]\nfile = "log"\n[runtime]\nname = "bin/crun"\n')
+    flags = ["--config", "my.toml", "--transport", "stdio:unix:host.sock", "--paths-bundle-roots", "a,/b"]
+    config = load(flags, {"UVMD_STARTED_IN": str(tmp_path), "UVMD_PATHS_RUN_DIR": "../run"}).config
+    assert config.transport == f"stdio:unix:{tmp_path}/host.sock"
+    assert (config.log.file, config.runtime.name) == (f"{tmp_path}/log", f"{tmp_path}/bin/crun")
+    assert config.paths.run_dir == f"{tmp_path.parent}/run"
+    assert config.paths.bundle_roots == (f"{tmp_path}/a", "/b")
+    plain = load(["--transport", "vsock:2", "--runtime-name", "crun"], {}).config
+    assert (plain.transport, plain.runtime.name, plain.log.file) == ("vsock:2", "crun", "")
+
+
 def test_a_plugins_section_is_kept_for_the_plugin_to_judge(tmp_path: Path) -> None:
     file = write(tmp_path, "[plugin.storage_scsi]\ndevice_timeout_s = 10\n")
     assert load(["--config", file], {}).config.plugin == {"storage_scsi": {"device_timeout_s": 10}}

@@ -56,7 +56,7 @@ def test_a_refusal_says_what_was_expected(text: str, teaches: str) -> None:
         parse_transport(text)
 
 
-def test_a_relative_path_means_where_uvmd_was_started() -> None:
+def test_a_relative_path_becomes_absolute() -> None:
     assert parse_transport("unix:host.sock").bridge == f"unix:{os.getcwd()}/host.sock"
 
 

@@ -72,6 +72,11 @@ def _daemon(module: str, arguments: list[str]) -> list[str]:
 def _execute(*argv: str) -> None:
     # No site folder of a user, no PYTHON* variables: root runs this.
     environment = {**os.environ, "PYDANTIC_DISABLE_PLUGINS": "__all__", "MALLOC_ARENA_MAX": "2"}
+    # What relative paths mean: the monitor goes to /.
+    try:
+        environment["UVMD_STARTED_IN"] = os.getcwd()
+    except FileNotFoundError:
+        environment["UVMD_STARTED_IN"] = "/"
     os.execve(argv[0], list(argv), environment)
 
 

@@ -12,8 +12,11 @@ from uvmd.errors import ConfigError
 
 CONFIG_FLAG = "--config"
 CONFIG_VARIABLE = "UVMD_CONFIG"
+#: Where `uvmd serve` was typed; the monitor works in /, and the daemon with it.
+STARTED_IN = "UVMD_STARTED_IN"
 #: Variables that share the prefix and are not options.
-NOT_OPTIONS = frozenset({CONFIG_VARIABLE, "UVMD_MONITOR_FD", "UVMD_MONITOR_SOCKET", "UVMD_HOST"})
+NOT_OPTIONS = frozenset({CONFIG_VARIABLE, STARTED_IN, "UVMD_MONITOR_FD", "UVMD_MONITOR_SOCKET", "UVMD_HOST"})
+_PATHS = frozenset({"log.file", "paths.run_dir", "paths.bundle_roots"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Loaded:
 
 
 def load(flags: Sequence[str], environment: Mapping[str, str]) -> Loaded:
-    """Read the three doors; the later wins.
+    """Read the three doors; the later wins. Relative paths mean where uvmd was started.
 
     Args:
         flags: the command line after ``serve``, as ``--key value`` or ``--key=value``;
@@ -38,7 +41,8 @@ def load(flags: Sequence[str], environment: Mapping[str, str]) -> Loaded:
     """
     known = options()
     given = parse_flags(flags, known)
-    path = given.pop(CONFIG_FLAG, None) or environment.get(CONFIG_VARIABLE)
+    base = environment.get(STARTED_IN) or os.getcwd()
+    path = _absolute(given.pop(CONFIG_FLAG, "") or environment.get(CONFIG_VARIABLE, ""), base)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     plugin: dict[str, Mapping[str, Any]] = {}
@@ -57,7 +61,24 @@ def load(flags: Sequence[str], environment: Mapping[str, str]) -> Loaded:
     for flag, text in given.items():
         option = known[flag]
         values[flag], sources[flag] = option.parse(text, f"flag {option.flag}"), option.flag
-    return Loaded(build(values, plugin), sources)
+    anchored = {key: _anchored(key, value, base) for key, value in values.items()}
+    return Loaded(build(anchored, plugin), sources)
+
+
+def _anchored(key: str, value: Any, base: str) -> Any:
+    """Return the value with its paths absolute."""
+    if key == "transport":
+        before, unix, path = value.rpartition("unix:")
+        return f"{before}{unix}{_absolute(path, base)}" if unix else value
+    if key == "runtime.name":
+        return _absolute(value, base) if "/" in value else value
+    if key not in _PATHS:
+        return value
+    return _absolute(value, base) if isinstance(value, str) else tuple(_absolute(one, base) for one in value)
+
+
+def _absolute(path: str, base: str) -> str:
+    return os.path.normpath(f"{base}/{path}") if path and not path.startswith("/") else path
 
 
 def parse_flags(flags: Sequence[str], known: Mapping[str, Option]) -> dict[str, str]:
@@ -130,7 +151,7 @@ def help_text() -> str:
         "",
         f"A value may come from the file ({DEFAULT_FILE} where it exists), from the",
         "environment, or from a flag; the later wins. `uvmd config` shows what is in force",
-        "and where it came from.",
+        "and where it came from. A relative path means the directory where uvmd is started.",
         "",
         f"  {CONFIG_FLAG} FILE",
         f"      the TOML file to read (environment: {CONFIG_VARIABLE})",

@@ -74,7 +74,6 @@ def _parse_path(text: str, path: str) -> str:
         raise ConfigError(f"transport {text!r}: a path is missing after unix:")
     if "\0" in path:
         raise ConfigError(f"transport {text!r}: the path contains a zero byte")
-    # The monitor works in /, whatever directory uvmd was started in.
     path = os.path.abspath(path)
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
         raise ConfigError(
