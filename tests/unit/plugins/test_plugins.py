@@ -99,7 +99,7 @@ def test_a_plugin_used_before_the_daemon_is_set_up_is_an_error(site: Site) -> No
 @pytest.mark.parametrize(
     ("section", "text"),
     [
-        ({"timeout": 5}, r"\[plugin.thing\] timeout: Extra inputs"),
+        ({"timeout": 5}, r"\[plugin.thing\]: unknown key timeout \(did you mean timeout_s\?\)"),
         ({"timeout_s": "5"}, r"\[plugin.thing\] timeout_s: "),
         ({"names": ["a", 1]}, r"\[plugin.thing\] names.1: "),
     ],

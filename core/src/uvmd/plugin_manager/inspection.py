@@ -141,6 +141,12 @@ def read_section(declared: Declared, section: Mapping[str, Any] | None) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            import difflib
+
+            near = difflib.get_close_matches(key, list(model.model_fields), n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ConfigError(f"[plugin.{plugin.name}]: unknown key {key}{hint}") from None
         raise ConfigError(f"[plugin.{plugin.name}] {key}: {first['msg']}") from None
 
 
