@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -91,3 +92,19 @@ def test_a_log_that_is_closed_is_no_error() -> None:
     log.error("to nobody")
     os.close(write_end)
     log.error("to nothing")
+
+
+def test_a_line_for_which_the_disk_had_no_room_does_not_spoil_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log, real = Log(fd), os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, line: real(fd, line[:20]))
+        log.info("hello")
+    log.info("hello")
+    log.info("hello")
+    os.close(fd)
+    torn, second, third = (tmp_path / "log").read_text().splitlines()
+    assert len(torn) == 20
+    assert (json.loads(second)["lost_lines"], "lost_lines" in json.loads(third)) == (1, False)

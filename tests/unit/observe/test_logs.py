@@ -135,3 +135,20 @@ def test_a_reader_that_is_gone_is_harmless() -> None:
 def test_a_file_that_cannot_be_opened_is_an_error() -> None:
     with pytest.raises(OSError, match="No such file"):
         logs.setup(file="/nowhere/at/all/log")
+
+
+def test_a_line_for_which_the_disk_had_no_room_does_not_spoil_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    handler, real = LineHandler(fd, "json", scrubbed=False), os.write
+    record = log.makeRecord("a", logging.INFO, "", 0, "hello", (), None)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, line: real(fd, line[:20]))
+        handler.emit(record)
+    handler.emit(record)
+    handler.emit(record)
+    os.close(fd)
+    torn, second, third = (tmp_path / "log").read_text().splitlines()
+    assert len(torn) == 20
+    assert (json.loads(second)["lost_lines"], "lost_lines" in json.loads(third)) == ("1", False)

@@ -30,6 +30,8 @@ class Log:
         self.level = LEVELS["info"]
         self._fd = fd
         self._lost = 0
+        #: A full disk has taken the beginning of a line.
+        self._torn = False
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         try:
@@ -71,10 +73,12 @@ class Log:
             ready = self._poll.poll(0)
             if not ready or ready[0][1] & select.POLLNVAL:
                 return False
-            os.write(self._fd, line)
+            if self._torn:
+                line = b"\n" + line
+            self._torn = os.write(self._fd, line) < len(line)
+            return not self._torn
         except OSError:  # there is nowhere left to say so
             return False
-        return True
 
     def _send(self, line: bytes) -> bool:
         sock = _socket.socket(fileno=self._fd)

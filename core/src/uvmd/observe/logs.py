@@ -33,6 +33,8 @@ class LineHandler(logging.Handler):
         self._line: Callable[..., bytes] = json_line if format == "json" else text_line
         self._scrubbed = scrubbed
         self._lost = 0
+        #: A full disk has taken the beginning of a line.
+        self._torn = False
         self._poll: select.poll | None = None
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             self._poll = select.poll()
@@ -47,8 +49,10 @@ class LineHandler(logging.Handler):
             if self._poll is not None and not self._writable():
                 self._lost += 1
                 return
-            os.write(self._fd, line)
-            self._lost = 0
+            if self._torn:
+                line = b"\n" + line
+            self._torn = os.write(self._fd, line) < len(line)
+            self._lost = self._lost + 1 if self._torn else 0
         except Exception:
             # Whoever logs has something better to do than to die of it.
             self._lost += 1
