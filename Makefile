@@ -120,7 +120,7 @@ profile: $(READY)
 guest-system: | system
 	@.ci/system-packages guest
 
-guest-image: $(READY) guest-system
+guest-image: $(READY) $(PACKAGES)/ready guest-system
 	@$(BIN)/python packaging/guest-image/build.py $(ARGS)
 
 # The base image is built before pytest, so that its progress is seen.
@@ -128,7 +128,7 @@ guest-test: $(READY) $(PACKAGES)/ready guest-system
 	@$(BIN)/python packaging/guest-image/build.py --base
 	@$(PYTEST) --guest tests/guest tests/packages $(wildcard plugins/*/tests) $(ARGS)
 
-guest-demo: $(READY) guest-system
+guest-demo: $(READY) $(PACKAGES)/ready guest-system
 	@PYTHONPATH=tests $(BIN)/python tests/guest/demo.py
 
 # A VM of its own: what a policy names are disks with hash trees.
@@ -136,7 +136,7 @@ demo-policy: $(READY) guest-system
 	@$(BIN)/python packaging/guest-image/build.py --base
 	@PYTHONPATH=tests $(BIN)/python tests/guest/demo_policy.py
 
-guest-bench: $(READY) guest-system
+guest-bench: $(READY) $(PACKAGES)/ready guest-system
 	@PYTHONPATH=tests $(BIN)/python tests/guest/bench.py $(ARGS)
 
 # The documentation as a site of plain files; mkdocs has an environment of its own. A link that

@@ -18,9 +18,9 @@ ABOUT = """\
 Build what boots a utility VM with uvmd in it: vmlinux (the kernel as ELF, for QEMU's direct
 boot), initramfs.cpio, and root.erofs (a read-only root; the guest writes to memory).
 
-Packages and kernel come from Debian's archive, Python packages from the pinned hashes in
-.ci/constraints.txt, uvmd and its plugins from this source tree. Everything is cached: a
-second build takes what is there, and a new ISO week takes Debian's updates.
+Packages and kernel come from Debian's archive; uvmd is the Debian package that `make packages`
+builds of this source tree, with Python packages by the pinned hashes in .ci/constraints.txt.
+Everything is cached: a second build takes what is there, a new ISO week takes Debian's updates.
 Needs root (mmdebstrap, chroot). docs/guest-image.md has the whole story.
 """
 

@@ -33,6 +33,22 @@ class Debian:
         shutil.copy(deb, self.root / "tmp" / "uvmd.deb")
         self.run("dpkg", "--install", "/tmp/uvmd.deb")
 
+    def play_systemd(self) -> None:
+        """Have the maintainer scripts find a systemd that runs, in which every unit is active."""
+        (self.root / "run" / "systemd" / "system").mkdir(parents=True)
+        for name in ("systemctl", "deb-systemd-invoke"):
+            fake = self.root / "usr" / "bin" / name
+            fake.unlink()
+            fake.write_text(f'#!/bin/sh\necho "{name} $*" >>/tmp/asked\n')
+            fake.chmod(0o755)
+
+    def asked(self) -> list[str]:
+        """Which units they have had started or stopped since the last time."""
+        asked = self.root / "tmp" / "asked"
+        lines = asked.read_text().splitlines()
+        asked.write_text("")
+        return [line.split(" ", 1)[1] for line in lines if line.startswith("deb-systemd-invoke ")]
+
     def files(self) -> set[str]:
         """Every path outside of dpkg's own records."""
         skipped = {self.root / path for path in ("proc", "tmp", "var/lib/dpkg", "var/log")}
@@ -115,16 +131,26 @@ def test_an_upgrade_keeps_the_settings_and_nothing_of_the_old_version(
     settings = debian.root / "etc" / "uvmd" / "uvmd.toml"
     mine = settings.read_text().replace('# level = "info"', 'level = "debug"')
     settings.write_text(mine)
+    debian.play_systemd()
     debian.install(newer(made.deb, tmp_path))
+    # The daemon alone: with the monitor the containers would go.
+    assert debian.asked() == ["restart uvmd.service"]
     assert settings.read_text() == mine
     assert "vpci" not in debian.run("uvmd", "plugins").stdout
     assert debian.run("uvmd", "check").stdout.endswith("uvmd check: ok\n")
     assert not list(debian.root.glob("opt/uvmd/lib/python3.11/site-packages/uvmd_vpci*"))
+    debian.run("dpkg", "--remove", "uvmd")
+    assert debian.asked() == ["stop uvmd-monitor.service"]
 
 
-def test_a_setting_that_nobody_knows_is_refused_by_the_check(made: Made, debian: Debian) -> None:
+def test_an_upgrade_that_refuses_the_settings_leaves_the_daemon_that_runs(made: Made, debian: Debian) -> None:
+    debian.play_systemd()
     debian.install(made.deb)
+    assert debian.asked() == ["start uvmd.service"]
     (debian.root / "etc" / "uvmd" / "uvmd.toml").write_text("[plugins]\nalow = []\n")
     done = debian.run("uvmd", "check", check=False)
     assert done.returncode != 0
     assert "alow" in done.stdout + done.stderr
+    done = debian.run("dpkg", "--install", "/tmp/uvmd.deb")
+    assert "the new version refuses the settings" in done.stderr
+    assert debian.asked() == []

@@ -3,7 +3,8 @@
 ``debian``   Debian's packages as they come, and the unpacked kernel package: the slow part
 ``base``     trimmed, with our units, kernel modules and the environment without uvmd;
              from here on there are files to boot: vmlinux, initramfs.cpio, root.erofs
-``uvm``      the product: base with uvmd and the plugins of the source tree in it
+``uvm``      the product: base with the Debian package that `make packages` builds of the source
+             tree, in place of the environment
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import datetime
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,9 @@ HERE = Path(__file__).parents[1]
 REPOSITORY = HERE.parents[1]
 #: uvmd's own units; what the image has otherwise are drop-ins below ``root``.
 UNITS = HERE.parent / "systemd"
+#: What the package is built with; `make` puts it there.
+PACKAGE_TOOLS = REPOSITORY / ".cache" / "packages-tools"
+COMMANDS = ("uvmd", "uvmctl", "gcs")
 #: Where tests put the code under test instead of installing it (see tests/guest).
 CODE = "opt/uvmd/code"
 
@@ -170,7 +175,7 @@ class Builder:
         (root / CODE).mkdir()
         (site,) = (root / wheels.VENV / "lib").glob("python*/site-packages")
         place(f"/{CODE}\n".encode(), site / "uvmd-code.pth")
-        for script in ("uvmd", "uvmctl", "gcs"):
+        for script in COMMANDS:
             module = {"uvmd": "uvmd.cli.start"}.get(script, f"uvmd.cli.{script}")
             text = f"#!/{wheels.VENV}/bin/python -I\nfrom {module} import main\n\nmain()\n"
             place(text.encode(), root / wheels.VENV / "bin" / script, 0o755)
@@ -179,10 +184,11 @@ class Builder:
     # -- the product
 
     def uvm(self) -> Image:
-        """Return the image with uvmd and the plugins of the source tree, built when it is missing."""
+        """Return the image with the Debian package of this source tree, built when it is missing."""
         base = self.base()
         sources = [part for d in self._distributions for part in (d.folder / "setup.cfg", d.source)]
-        image = Image(self._cache / f"uvm-{digest([base.folder.name, *sources], skip=wheels.LEFT_OUT)}")
+        parts = (base.folder.name, *sources, HERE.parent / "packages", HERE.parent / "debian")
+        image = Image(self._cache / f"uvm-{digest(parts, skip=wheels.LEFT_OUT)}")
         if not image.folder.exists():
             self._build_uvm(image.folder, base)
         keep_latest("uvm", image.folder)
@@ -190,28 +196,38 @@ class Builder:
 
     def _build_uvm(self, folder: Path, base: Image) -> None:
         with whole_folder(folder) as room:
-            with self._progress.step(f"uvmd and {len(self._distributions) - 1} plugins (wheels)"):
-                wheels.build_wheels(self._distributions, room / "own")
-            with self._progress.step("installing them, uvmd check"):
-                self._install_own(base, room)
+            with self._progress.step("the Debian package"):
+                deb = self._package(room / "packages")
+            with self._progress.step("installing it, uvmd check"):
+                self._install(deb, base, room / "tree")
             for name in ("vmlinux", "initramfs.cpio"):
                 (room / name).hardlink_to(base.folder / name)
             self._finish(room, None)
             remove(room / "tree")
-            remove(room / "own")
+            remove(room / "packages")
 
-    def _install_own(self, base: Image, room: Path) -> None:
-        root = room / "tree"
+    def _package(self, folder: Path) -> Path:
+        """Build it as `make packages` does, whose tools stay apart from the workshop's."""
+        if not PACKAGE_TOOLS.exists():
+            raise BuildError(f"{PACKAGE_TOOLS} is not there: make guest-image, or make packages, installs it")
+        program = HERE.parent / "packages" / "build.py"
+        run(sys.executable, program, "-o", folder, env={"PYTHONPATH": str(PACKAGE_TOOLS)})
+        (deb,) = folder.glob("*.deb")
+        return deb
+
+    def _install(self, deb: Path, base: Image, root: Path) -> None:
+        # Hard links, as in the base: dpkg writes new files and renames them.
         run("cp", "-al", base.folder / "tree", root)
-        (site,) = (root / wheels.VENV / "lib").glob("python*/site-packages")
-        remove(site / "uvmd-code.pth")
-        remove(root / CODE)
-        for script in ("uvmd", "uvmctl", "gcs"):
-            remove(root / wheels.VENV / "bin" / script)
-        wheels.install(root, room / "own")
-        packages = [path.parent.name for d in self._distributions for path in d.source.glob("*/__init__.py")]
-        wheels.compile_all(root, *(f"{site.relative_to(root)}/{name}" for name in packages))
-        wheels.chroot(root, f"/{wheels.VENV}/bin/uvmd", "check")
+        remove(root / wheels.VENV)
+        for script in COMMANDS:
+            remove(root / "usr" / "local" / "bin" / script)
+        place(deb, root / "tmp" / "uvmd.deb")
+        # The settings are the image's. Debian's helper that enables services has no perl here, and the
+        # package goes on without it; uvm.target wants the service.
+        wheels.chroot(root, "dpkg", "--force-confold", "--install", "/tmp/uvmd.deb")
+        remove(root / "tmp" / "uvmd.deb")
+        remove(root / "var" / "log" / "dpkg.log")
+        wheels.chroot(root, "uvmd", "check")
 
     # -- both
 

@@ -1,4 +1,4 @@
-"""uvmd in the image: a virtual environment from pinned wheels, and our own distributions.
+"""The environment of the base image: pinned wheels of others, room for the code under test.
 
 Inside the image everything is installed by the guest's own Python, without a network.
 """
@@ -12,7 +12,6 @@ from building.distributions import (
     LEFT_OUT,
     VENV,
     Distribution,
-    build_wheels,
     download,
     find_distributions,
     parse_pins,
@@ -25,12 +24,10 @@ __all__ = [
     "LEFT_OUT",
     "VENV",
     "Distribution",
-    "build_wheels",
     "chroot",
     "compile_all",
     "download",
     "find_distributions",
-    "install",
     "make_environment",
     "parse_pins",
     "pins_for",
@@ -42,14 +39,9 @@ def make_environment(root: Path, wheels: Path) -> None:
 
     The guest's own Python does it, so scripts, byte code and paths are the guest's.
     """
-    chroot(root, "/usr/bin/python3", "-m", "venv", "--without-pip", f"/{VENV}")
-    install(root, wheels)
-
-
-def install(root: Path, wheels: Path) -> None:
-    """Install every wheel of a folder into the image's environment."""
     import pip
 
+    chroot(root, "/usr/bin/python3", "-m", "venv", "--without-pip", f"/{VENV}")
     room = root / "tmp" / "build"
     room.mkdir(parents=True)
     try:
