@@ -51,6 +51,7 @@ class Bounded:
             return
         if self._trace is not None:
             self._trace.note("queue", self._queued_ns)
+        before = followed()
         follow(self._trace)
         try:
             with working_for(self._doing):
@@ -63,7 +64,7 @@ class Bounded:
                     extra={"request": self._what, "error": str(error)},
                 )
         finally:
-            follow(None)
+            follow(before)
             self._finished.set()
 
     def wait(self, timeout_s: float) -> None:
