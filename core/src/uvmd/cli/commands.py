@@ -59,20 +59,15 @@ def _load(path: str | None) -> Loaded:
 def uvmd() -> None:
     """The guest daemon of a utility VM.
 
-    \b
-    uvmd serve --help     run the daemon (all its options)
-    uvmd config           what is configured, and by whom
-    uvmd plugins          which plugins are here, and what each adds
-    uvmd check            try everything that a start would need
-    uvmd doctor           has this VM what its plugins need?
-    uvmd schema           JSON Schema of messages, resources, settings
-    uvmd plugin new       begin a plugin of your own
-
-    The host's side is the command uvmctl.
+    `uvmd COMMAND --help` says more of each. The host's side is the command uvmctl.
     """
 
 
-@uvmd.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@uvmd.command(
+    short_help="Run the daemon; all its options.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+)
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def serve(flags: Sequence[str]) -> None:
     """Run the daemon; `uvmd serve --help` teaches."""
@@ -81,7 +76,11 @@ def serve(flags: Sequence[str]) -> None:
     start.serve(list(flags))
 
 
-@uvmd.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@uvmd.command(
+    short_help="Run the monitor alone, for a daemon to come.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+)
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def monitor(flags: Sequence[str]) -> None:
     """Run the process that outlives the daemon, alone; `uvmd monitor --help` teaches."""
@@ -90,7 +89,7 @@ def monitor(flags: Sequence[str]) -> None:
     start.monitor(list(flags))
 
 
-@uvmd.command()
+@uvmd.command(short_help="Show what is configured, and by whom.")
 @_config
 @_json
 @_refusals
@@ -113,7 +112,7 @@ def config(path: str | None, as_json: bool) -> None:
         click.echo(f"plugin.{plugin}: {', '.join(keys) or 'empty'}")
 
 
-@uvmd.command()
+@uvmd.command(short_help="List the plugins, and what each adds.")
 @_config
 @_json
 @_refusals
@@ -133,7 +132,7 @@ def plugins(path: str | None, as_json: bool) -> None:
     click.echo(_table(table))
 
 
-@uvmd.command()
+@uvmd.command(short_help="Try everything that a start would need.")
 @_config
 @_refusals
 def check(path: str | None) -> None:
@@ -148,7 +147,7 @@ def check(path: str | None) -> None:
     click.echo("uvmd check: ok")
 
 
-@uvmd.command()
+@uvmd.command(short_help="Has this VM what its plugins need?")
 @_config
 @_json
 @_refusals
@@ -175,7 +174,7 @@ def _shown(one: Finding) -> tuple[str, str, str, str]:
     return one.what, one.state, one.found, one.needed_for or "-"
 
 
-@uvmd.command()
+@uvmd.command(short_help="Print JSON Schema of messages, resources, settings.")
 @_config
 @click.argument("name", required=False)
 @_refusals
@@ -191,10 +190,10 @@ def schema(path: str | None, name: str | None) -> None:
 
 @uvmd.group("plugin")
 def plugin_group() -> None:
-    """For authors of plugins."""
+    """Begin a plugin of your own: `plugin new`."""
 
 
-@plugin_group.command("new")
+@plugin_group.command("new", short_help="Make a plugin distribution that works.")
 @click.argument("name")
 @click.option("--type", "type_", metavar="DOMAIN/TYPE", help="The resource type, else example.com/Name.")
 @click.option("--into", metavar="FOLDER", default=".", help="Where the new folder is made; here by default.")

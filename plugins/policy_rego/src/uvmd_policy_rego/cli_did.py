@@ -18,7 +18,7 @@ def did() -> None:
     """
 
 
-@did.command("resolve")
+@did.command("resolve", short_help="Say whether a DID holds for certificates.")
 @click.argument("name", metavar="DID")
 @click.option("--chain", required=True, type=FILE, help="Certificates in PEM, the signer's first.")
 @AS_JSON

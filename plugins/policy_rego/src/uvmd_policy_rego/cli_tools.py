@@ -40,7 +40,7 @@ def _note(text: str) -> None:
 # generate
 
 
-@click.command("generate")
+@click.command("generate", short_help="Make a policy of a configuration file.")
 @click.option("-o", "--output", metavar="FILE", help="Write the Rego text here [default: stdout].")
 @click.option("--base64", "encoded", metavar="FILE", help="Write what a host sends here; - is stdout.")
 @click.option("--fragment", metavar="NAMESPACE", help="Make a fragment of this package, to be signed.")
@@ -236,7 +236,7 @@ def explain_verb(policy: str, html: str | None, as_json: bool) -> None:
 # diff
 
 
-@click.command("diff", epilog=_POLICY)
+@click.command("diff", epilog=_POLICY, short_help="Say in words what two policies differ in.")
 @_json_option
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")

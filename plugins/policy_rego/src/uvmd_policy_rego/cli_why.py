@@ -12,7 +12,7 @@ import click
 _RECORD = "/run/uvmd/policy-record.jsonl"
 
 
-@click.command("why")
+@click.command("why", short_help="Say why a policy denied a request.")
 @click.argument("denial", required=False)
 @click.option(
     "--policy",
@@ -66,7 +66,7 @@ def _text_of(denial: str | None) -> str:
     return denial
 
 
-@click.command("record")
+@click.command("record", short_help="Make a session for `replay` of what a daemon recorded.")
 @click.argument("record", default=_RECORD, type=click.Path(path_type=Path))
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
 @click.option("--name", default="recorded", show_default=True, help="The session's name.")

@@ -23,7 +23,7 @@ _COLUMNS: Final = ("WHEN", "ID", "REQUESTS", "CONTAINER", "MS", "")
 Told = Mapping[str, Any]
 
 
-@click.command("trace")
+@click.command("trace", short_help="Show where the time of a request went, step by step.")
 @click.option(
     "-n", "--count", type=click.IntRange(min=1), default=20, show_default=True, help="List so many."
 )

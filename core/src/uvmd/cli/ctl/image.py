@@ -65,7 +65,7 @@ def _source_options(verb: Any) -> Any:
     return verb
 
 
-@image_verb.command("build")
+@image_verb.command("build", short_help="Make images of a directory, a tar or an OCI image.")
 @click.option("-o", "--output", required=True, metavar="PATH", help="File to write, or directory for layers.")
 @click.option("--vhd", is_flag=True, help="End each image with the footer of a fixed VHD, for Hyper-V.")
 @_source_options
@@ -87,7 +87,7 @@ def build_verb(settings: Settings, /, output: str, **wishes: Any) -> None:
     _run(settings, Job(output=Path(output), **wishes))
 
 
-@image_verb.command("hash")
+@image_verb.command("hash", short_help="Print the root hashes that `build` would give.")
 @_source_options
 @common()
 @pass_settings
@@ -159,7 +159,7 @@ def _short(digest: str) -> str:
     return digest.partition(":")[2][:12]
 
 
-@image_verb.command("info")
+@image_verb.command("info", short_help="Say what an image is: sizes, label, root hash.")
 @click.option("--device", default="DEVICE", metavar="DEV", help="The device to write into the table line.")
 @common()
 @click.argument("file", type=click.Path(path_type=Path))
@@ -202,7 +202,7 @@ def _filesystem(block_size: int, read_only: bool, journal: bool) -> str:
     return ", ".join(words)
 
 
-@image_verb.command("verify")
+@image_verb.command("verify", short_help="Check every block against the hash tree.")
 @click.option("--root-hash", default="", metavar="HASH", help="The root hash that it must have.")
 @common()
 @click.argument("file", type=click.Path(path_type=Path))

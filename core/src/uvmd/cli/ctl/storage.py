@@ -83,7 +83,7 @@ def scsi(
     _send(settings, "MappedVirtualDisk", request, path)
 
 
-@attach_verb.command("pmem")
+@attach_verb.command("pmem", short_help="Mount a persistent memory device at PATH.")
 @click.option("--offset", type=click.IntRange(0), metavar="BYTES", help="Where it begins; with --size.")
 @click.option("--size", type=click.IntRange(1), metavar="BYTES", help="How long it is; with --offset.")
 @common()
