@@ -214,6 +214,8 @@ def adapter(demo: Demo) -> Iterator[None]:
         demo.modify("Add", settings | addresses)
         yield
         demo.modify("Remove", settings)
+        # The kernel takes its time with a namespace that goes, and with what is in it.
+        demo.shell("ip", "-n", POD, "link", "del", "lan")
     finally:
         demo.shell("ip", "netns", "del", POD)
 
