@@ -183,3 +183,24 @@ def test_pools_of_a_negotiated_host_are_used_only_for_work_that_blocks() -> None
     host.connect()
     assert host.code(Message.START) == "S_OK"
     assert host.code(Message.WAIT, ProcessId=1) == "SYSTEM_NOT_FOUND"
+
+
+def test_who_leaves_finishes_what_runs_and_starts_nothing(host: Peer) -> None:
+    host.fake.pools.work.held = True
+    running = host.post_fields(Message.CREATE, ContainerConfig="{}")
+    host.bridge.leave()
+    late = host.post_fields(Message.START)
+    assert host.bridge.busy
+    step(host)
+    assert answered(host, running, late) == [True, False]
+    assert not host.bridge.busy
+
+
+def test_who_leaves_gives_up_the_queue_of_one_at_a_time(sequential: Peer) -> None:
+    sequential.fake.pools.work.held = True
+    first, second = (sequential.post_fields(Message.DELETE) for _ in range(2))
+    sequential.bridge.leave()
+    step(sequential)
+    step(sequential)
+    assert answered(sequential, first, second) == [True, False]
+    assert not sequential.bridge.busy

@@ -41,6 +41,7 @@ def test_the_command_becomes_an_isolated_monitor_with_an_isolated_daemon(
     arguments: list[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.delenv("UVMD_MONITOR_SOCKET", raising=False)
     with pytest.raises(SystemExit):
         main()
     ((path, argv, environment),) = executed
@@ -53,7 +54,46 @@ def test_the_command_becomes_an_isolated_monitor_with_an_isolated_daemon(
 
 
 @pytest.mark.parametrize(
-    ("main", "words"), [(start.main, ["uvmd", "serve", "--help"]), (gcs.main, ["gcs", "-help"])]
+    ("words", "end"),
+    [
+        (["monitor"], ["--listen", "/run/uvmd/monitor.sock"]),
+        (["monitor", "--listen", "/x"], ["--listen", "/x"]),
+        (["serve", "--log-level=debug"], ["-m", "uvmd.daemon", "--log-level=debug"]),
+    ],
+)
+def test_monitor_and_daemon_can_be_two_commands(
+    monkeypatch: pytest.MonkeyPatch, executed: list[Executed], words: list[str], end: list[str]
+) -> None:
+    monkeypatch.setenv("UVMD_MONITOR_SOCKET", "/x")
+    monkeypatch.setattr(sys, "argv", ["uvmd", *words])
+    with pytest.raises(SystemExit):
+        start.main()
+    ((path, argv, environment),) = executed
+    assert path == argv[0] == sys.executable
+    assert argv[1] == "-I"
+    assert argv[-len(end) :] == end
+    assert ("--" in argv) is False
+    assert environment["MALLOC_ARENA_MAX"] == "2"
+
+
+def test_monitor_takes_no_other_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], executed: list[Executed]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["uvmd", "monitor", "--lisen", "/x"])
+    with pytest.raises(SystemExit) as ended:
+        start.main()
+    assert ended.value.code == os.EX_USAGE
+    assert "--listen PATH" in capsys.readouterr().err
+    assert not executed
+
+
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        (start.main, ["uvmd", "serve", "--help"]),
+        (start.main, ["uvmd", "monitor", "--help"]),
+        (gcs.main, ["gcs", "-help"]),
+    ],
 )
 def test_help_is_printed_without_starting_anything(
     monkeypatch: pytest.MonkeyPatch,

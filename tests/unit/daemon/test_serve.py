@@ -6,13 +6,14 @@ import os
 
 import pytest
 
-from uvmd.daemon.serve import MONITOR_FD, run
+from uvmd.daemon.serve import MONITOR_FD, MONITOR_SOCKET, run
 
 
 def test_without_a_monitor_the_daemon_says_how_it_is_started(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delenv(MONITOR_FD, raising=False)
+    for name in (MONITOR_FD, MONITOR_SOCKET):
+        monkeypatch.delenv(name, raising=False)
     assert run([]) == os.EX_USAGE
     assert "uvmd serve" in capsys.readouterr().err
 
