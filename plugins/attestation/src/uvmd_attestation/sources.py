@@ -8,6 +8,8 @@ question was not made for it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from uvmd.api import Environment
 from uvmd.errors import Failed
@@ -20,11 +22,7 @@ def sev(environment: Environment) -> bytes:
     Raises:
         UvmdError, OSError: it cannot be read, or not believed.
     """
-    nonce = os.urandom(devices.REPORT_DATA_BYTES)
-    found = evidence.read_sev(_roots(environment), nonce)
-    report = snp_report.parse_report(found.blob)
-    _require_answer(nonce, report.report_data, found.source)
-    return report.host_data
+    return _asked(environment, evidence.read_sev, snp_report.parse_report).host_data
 
 
 def tdx(environment: Environment) -> bytes:
@@ -36,17 +34,26 @@ def tdx(environment: Environment) -> bytes:
     Raises:
         UvmdError, OSError: it cannot be read, or not believed.
     """
+    return _asked(environment, evidence.read_tdreport, tdx_report.parse_tdreport).mrconfigid
+
+
+class _Report(Protocol):
+    @property
+    def report_data(self) -> bytes: ...
+
+
+R = TypeVar("R", bound=_Report)
+
+
+def _asked(
+    environment: Environment,
+    read: Callable[[evidence.Roots, bytes], evidence.Evidence],
+    parse: Callable[[bytes], R],
+) -> R:
+    """Return a report that answers this very question."""
     nonce = os.urandom(devices.REPORT_DATA_BYTES)
-    found = evidence.read_tdreport(_roots(environment), nonce)
-    report = tdx_report.parse_tdreport(found.blob)
-    _require_answer(nonce, report.report_data, found.source)
-    return report.mrconfigid
-
-
-def _roots(environment: Environment) -> evidence.Roots:
-    return evidence.Roots(environment.platform.sys_root, environment.platform.dev_root)
-
-
-def _require_answer(nonce: bytes, report_data: bytes, source: str) -> None:
-    if report_data != nonce:
-        raise Failed(f"{source}: the report was not made for this question")
+    found = read(evidence.Roots(environment.platform.sys_root, environment.platform.dev_root), nonce)
+    report = parse(found.blob)
+    if report.report_data != nonce:
+        raise Failed(f"{found.source}: the report was not made for this question")
+    return report

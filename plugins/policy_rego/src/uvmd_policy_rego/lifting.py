@@ -6,15 +6,11 @@ value. Only plain JSON is lifted; whatever calls, refers or computes stays as it
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
-_NAMES = "fragments|containers|external_processes|platform_rules|transparency_trust_lists"
-_HEAD = re.compile(rf"^((?:{_NAMES})[ \t]*:?=[ \t]*)(?=\[)", re.MULTILINE)
-# Rego allows a comma after the last element, JSON does not.
-_LAST_COMMA = re.compile(r'("(?:[^"\\\n]|\\.)*")|,(?=\s*[\]}])')
-_REST_OF_LINE = re.compile(r"[ \t\r]*(?:\n|\Z)")
+from uvmd_policy_rego.literals import DECODER, LAST_COMMA_OR_TEXT, NAMES, REST_OF_LINE
+
+_HEAD = re.compile(rf"^((?:{NAMES})[ \t]*:?=[ \t]*)(?=\[)", re.MULTILINE)
 #: Up to a comma that is in no string.
 _PIECES = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^",])*)(,|\Z)')
 _LONG, _WRAP = 16384, 4096
@@ -27,17 +23,16 @@ def lift(text: str) -> str:
     # A raw string may hold lines that look like ours.
     if "`" in text:
         return text
-    decoder = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_refuse)
-    clean = _LAST_COMMA.sub(r"\1", text)
+    clean = LAST_COMMA_OR_TEXT.sub(r"\1", text)
     kept, at = [], 0
     for head in _HEAD.finditer(clean):
         if head.start() < at:
             continue  # inside of a list that was just lifted
         try:
-            _, end = decoder.raw_decode(clean, head.end())
+            _, end = DECODER.raw_decode(clean, head.end())
         except (ValueError, RecursionError):
             continue
-        if end - head.end() < _SHORT or _REST_OF_LINE.match(clean, end) is None:
+        if end - head.end() < _SHORT or REST_OF_LINE.match(clean, end) is None:
             continue
         # As it was written, so that numbers stay what they are; a raw string has no escapes.
         # The space tells the call from one of the fragment's own, which may get a wrong type.
@@ -60,14 +55,3 @@ def _in_lines(value: str) -> str:
             parts.append("\n")
             column = 0
     return "".join(parts)
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key twice")
-    return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)

@@ -13,15 +13,30 @@ from typing import Any, NamedTuple
 
 from uvmd_policy_rego.modules import bare
 
-_NAMES = ("fragments", "containers", "external_processes", "platform_rules", "transparency_trust_lists")
+NAMES = "fragments|containers|external_processes|platform_rules|transparency_trust_lists"
 _PACKAGE = re.compile(r"package policy[ \t\r]*\n")
-_HEAD = re.compile(rf"^({'|'.join(_NAMES)})[ \t]*:?=[ \t]*(?=\[)", re.MULTILINE)
+_HEAD = re.compile(rf"^({NAMES})[ \t]*:?=[ \t]*(?=\[)", re.MULTILINE)
 # Rego allows a comma after the last element, JSON does not.
 _LAST_COMMA = re.compile(r",(?=\s*[\]}])")
-_LAST_COMMA_OR_TEXT = re.compile(r'("(?:[^"\\\n]|\\.)*")|,(?=\s*[\]}])')
+LAST_COMMA_OR_TEXT = re.compile(r'("(?:[^"\\\n]|\\.)*")|,(?=\s*[\]}])')
 #: Looking back for the start of each line would take long in one of megabytes.
 _LONG_LINE = 1 << 16
-_REST_OF_LINE = re.compile(r"[ \t\r]*(?:\n|\Z)")
+REST_OF_LINE = re.compile(r"[ \t\r]*(?:\n|\Z)")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+#: Reads JSON that Rego means the same by.
+DECODER = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_refuse)
 
 
 class Split(NamedTuple):
@@ -37,16 +52,15 @@ def split(text: str) -> Split:
     if not _PACKAGE.match(text) or "`" in text:
         return whole
     clean = _without_last_commas(text)
-    decoder = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_refuse)
     kept, lists, at = [], {}, 0
     for head in _HEAD.finditer(clean):
         if head.start() < at:
             continue  # inside of a list that was just taken
         try:
-            value, end = decoder.raw_decode(clean, head.end())
+            value, end = DECODER.raw_decode(clean, head.end())
         except (ValueError, RecursionError):
             return whole
-        rest = _REST_OF_LINE.match(clean, end)
+        rest = REST_OF_LINE.match(clean, end)
         if rest is None or head.group(1) in lists:
             return whole
         kept.append(clean[at : head.start()])
@@ -65,20 +79,9 @@ def _without_last_commas(text: str) -> str:
     for comma in _LAST_COMMA.finditer(text):
         line = text[text.rfind("\n", 0, comma.start()) + 1 : comma.start()]
         if len(line) > _LONG_LINE:
-            return _LAST_COMMA_OR_TEXT.sub(r"\1", text)
+            return LAST_COMMA_OR_TEXT.sub(r"\1", text)
         # Texts do not go over the end of a line: an odd number of quotes, and this is one.
         if line.replace("\\\\", "").replace('\\"', "").count('"') % 2 == 0:
             parts.append(text[at : comma.start()])
             at = comma.end()
     return "".join([*parts, text[at:]])
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key twice")
-    return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)

@@ -235,12 +235,18 @@ def _against(what: str, asked: Any, has: Any) -> str:
     return f"{what} {_shown(asked)}, the policy has {_shown(has)}"
 
 
-def _import(input: Mapping[str, Any], candidate: Mapping[str, Any]) -> tuple[float, list[str]]:
-    words = [
-        _against(f"{key}: the fragment's is", input.get(key), candidate.get(key))
-        for key in ("issuer", "feed")
+def _other_names(
+    what: str, keys: tuple[str, str], input: Mapping[str, Any], candidate: Mapping[str, Any]
+) -> list[str]:
+    return [
+        _against(f"{key}: the {what}'s is", input.get(key), candidate.get(key))
+        for key in keys
         if input.get(key) != candidate.get(key)
     ]
+
+
+def _import(input: Mapping[str, Any], candidate: Mapping[str, Any]) -> tuple[float, list[str]]:
+    words = _other_names("fragment", ("issuer", "feed"), input, candidate)
     distance = float(len(words))
     if not words:
         header = f" (its envelope says {input.get('header_svn')})" if input.get("has_header_svn") else ""
@@ -251,11 +257,7 @@ def _import(input: Mapping[str, Any], candidate: Mapping[str, Any]) -> tuple[flo
 
 
 def _trust_list(input: Mapping[str, Any], candidate: Mapping[str, Any]) -> tuple[float, list[str]]:
-    words = [
-        _against(f"{key}: the list's is", input.get(key), candidate.get(key))
-        for key in ("issuer", "subject")
-        if input.get(key) != candidate.get(key)
-    ]
+    words = _other_names("list", ("issuer", "subject"), input, candidate)
     distance = float(len(words))
     if not words:
         words.append(_against("minimum_svn: the list's is", input.get("svn"), candidate.get("minimum_svn")))
