@@ -39,7 +39,7 @@ def test_commas_in_texts_stay(listed: list[object], indent: int | None) -> None:
     text = json.dumps(listed, indent=indent)[:-1] + ", ]"
     assert json.loads(literals._without_last_commas(text)) == listed
     # The way for lines of megabytes leads to the same.
-    assert literals._LAST_COMMA_OR_TEXT.sub(r"\1", text) == literals._without_last_commas(text)
+    assert literals.LAST_COMMA_OR_TEXT.sub(r"\1", text) == literals._without_last_commas(text)
 
 
 @pytest.mark.parametrize(
