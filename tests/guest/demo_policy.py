@@ -309,11 +309,9 @@ def fragments(demo: PolicyDemo) -> None:
     forged[-1] ^= 1
     for name, content, why in (
         ("stranger", (folder / "stranger.cose").read_bytes(), "invalid fragment issuer"),
-        ("forged", bytes(forged), ""),
+        ("forged", bytes(forged), "COSE validation: verification error"),
     ):
-        demo.refused(
-            "modify", "-f", _fragment(demo, name, content), why=why or "error loading security policy"
-        )
+        demo.refused("modify", "-f", _fragment(demo, name, content), why=why)
     demo.refused(*disk, why="deviceHash not found")
     demo.type("modify", "-f", _fragment(demo, "publisher", envelope))
     demo.type(*disk)
