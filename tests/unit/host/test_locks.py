@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from uvmd.errors import DeadlineExceeded
 from uvmd.host.locks import ChangeLock
+from uvmd.observe.steps import Trace, follow, steps_of
 
 SOON = 5.0
 
@@ -66,6 +67,22 @@ def test_changes_of_the_same_thing_come_one_after_the_other() -> None:
     first.finish()
     assert second.inside.wait(SOON)
     second.finish()
+
+
+def test_waiting_for_others_is_a_step_of_the_request_and_not_waiting_is_none() -> None:
+    lock, trace = ChangeLock(), Trace(0)
+    follow(trace)
+    try:
+        with lock.hold(("a",)):
+            pass
+        holder = Runner(lock, ("a",), False, "holder")
+        assert holder.inside.wait(SOON)
+        with pytest.raises(DeadlineExceeded), lock.hold(("a",), deadline=0):
+            pass
+        holder.finish()
+    finally:
+        follow(None)
+    assert [one.name for one in steps_of(trace.take(), 1 << 62)] == ["lock"]
 
 
 def test_an_exclusive_change_waits_for_all_and_keeps_out_all() -> None:

@@ -18,6 +18,7 @@ from uvmd.errors import (
     UvmdError,
 )
 from uvmd.host.requests import NULL_ID
+from uvmd.observe.steps import Trace, follow, steps_of
 
 # The way through
 
@@ -32,6 +33,25 @@ def test_a_change_is_found_planned_asked_and_applied() -> None:
     assert workbench.record(NAME, "path:/run/thing") == {"v": 1}
     assert thing.answers == [(Decision(True),)]
     assert workbench.lock.table() == ()
+
+
+def test_the_steps_of_a_change_are_noted_in_their_order_for_who_listens() -> None:
+    workbench, _ = bench()
+    workbench.be_strict()
+    trace = Trace(0)
+    follow(trace)
+    workbench.add(NAME, SETTINGS)
+    follow(None)
+    assert [one.name for one in steps_of(trace.take(), 1 << 62)] == [
+        "queue",
+        f"find {NAME}",
+        "plan",
+        "policy snapshot",
+        "policy modify_resource",
+        "journal",
+        f"apply {NAME}",
+        "journal",
+    ]
 
 
 def test_the_policy_is_told_type_verb_target_and_settings_whatever_the_handler_says() -> None:
