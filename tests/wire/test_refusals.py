@@ -46,6 +46,20 @@ def test_an_id_in_use_is_refused_and_the_first_container_lives_on(daemon: Daemon
         assert init.wait() == 4
 
 
+def test_a_container_that_would_mount_in_the_vm_is_refused(daemon: Daemon, bridge: Connection) -> None:
+    run(bridge, "/bin/true")
+    before = Snapshot.take(daemon)
+    for other in ("/proc/1/ns/mnt", ""):
+        spec = specs.container("/bin/true", namespaces=("pid", "ipc", "uts", "network"))
+        spec["linux"]["namespaces"] += [{"type": "mount", "path": other}] if other else []
+        container_id = new_id()
+        text = bridge.host.container_config(container_id, spec)
+        answer = bridge.ask(CREATE, body(container_id, ContainerConfig=text))
+        assert code(answer) == "E_FAIL"
+        assert "mount namespace" in answer["ErrorMessage"]
+    assert_nothing_left(daemon, before)
+
+
 @row("create.bad-id")
 @pytest.mark.parametrize(
     "bad",

@@ -265,7 +265,7 @@ def container_spec(**changes: Any) -> dict[str, Any]:
         "ociVersion": "1.0.2",
         "process": {"args": ["/bin/true"], "cwd": "/", "env": ["A=1"], "user": {"uid": 0, "gid": 0}},
         "root": {"path": "rootfs"},
-        "linux": {"namespaces": [{"type": "pid"}]},
+        "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]},
         "windows": {"network": {"networkNamespace": "x"}},
     }
     return {**spec, **changes}

@@ -117,7 +117,7 @@ def test_only_a_pid_namespace_of_its_own_ends_the_rest(
 ) -> None:
     killed: list[str] = []
     monkeypatch.setattr(type(bench.ctx.cgroups), "kill", lambda self, path: killed.append(path))
-    bench.running(linux={"namespaces": namespaces})
+    bench.running(linux={"namespaces": [*namespaces, {"type": "mount"}]})
     bench.monitor.end(1, 0)
     assert killed == ([] if namespaces == [{"type": "pid"}] else ["/pods/c1"])
 

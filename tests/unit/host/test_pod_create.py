@@ -199,13 +199,13 @@ def test_a_standalone_container_may_be_first_in_its_namespace(bench: Bench) -> N
 
 def test_the_vms_network_is_asked_for_and_left_where_it_is(bench: Bench, noted: NotedMounts) -> None:
     network = with_network(bench, "ns-1")
-    namespaces = {"namespaces": [{"type": "network"}, {"type": "pid"}]}
+    namespaces = {"namespaces": [{"type": "network"}, {"type": "mount"}]}
     annotations = {HOST_NETWORK: "true"}
     bench.create("s1", sandbox_spec("ns-1", annotations, linux=namespaces))
     assert network.attached == {"ns-1": 0}
     bench.create("w1", workload_spec(linux=namespaces))
     for container_id in ("s1", "w1"):
-        assert bench.config(container_id)["linux"]["namespaces"] == [{"type": "pid"}]
+        assert bench.config(container_id)["linux"]["namespaces"] == [{"type": "mount"}]
     assert [point for point, _ in bench.gate.asked] == ["create_container", "host_network"] * 2
     bench.gate.denied.add("host_network")
     with bench.nothing_changes(), pytest.raises(PolicyDenied, match=r"^no$"):
@@ -421,7 +421,8 @@ def test_a_journal_that_cannot_be_written_at_the_end_takes_the_network_back(
 
 
 def test_limits_that_the_kernel_refuses_leave_nothing(bench: Bench, noted: NotedMounts) -> None:
-    spec = sandbox_spec(linux={"resources": {"pids": {"limit": 5}}})
+    linux = {"namespaces": [{"type": "mount"}], "resources": {"pids": {"limit": 5}}}
+    spec = sandbox_spec(linux=linux)
     with bench.nothing_changes(), pytest.raises(Failed, match=r"pids\.max"):
         bench.create("s1", spec)  # the directory that stands for a cgroup has no such file
     assert noted.targets == []

@@ -14,7 +14,14 @@ from unit.oci import schema
 from unit.oci.documents import host_spec
 from uvmd.errors import InvalidMessage, Refused
 from uvmd.oci import annotations, fields, spec
-from uvmd.oci.spec import check_hostname, has_hooks, owns_pid_namespace, read_process, read_spec
+from uvmd.oci.spec import (
+    check_hostname,
+    check_mount_namespace,
+    has_hooks,
+    owns_pid_namespace,
+    read_process,
+    read_spec,
+)
 
 
 def test_a_host_s_document_passes_as_it_is() -> None:
@@ -157,6 +164,18 @@ def _properties(path: Path, top: str) -> list[str]:
 
 
 # Questions about a specification
+
+
+@pytest.mark.parametrize(
+    "namespaces",
+    [None, [], [{"type": "pid"}], [{}], [{"type": "mount", "path": "/proc/1/ns/mnt"}],
+     [{"type": "mount"}, {"type": "mount", "path": "/proc/1/ns/mnt"}]],
+)  # fmt: skip
+def test_a_container_without_a_mount_namespace_of_its_own_is_refused(namespaces: Any) -> None:
+    linux = {} if namespaces is None else {"namespaces": namespaces}
+    with pytest.raises(Refused, match="mount namespace of its own"):
+        check_mount_namespace({"linux": linux})
+    check_mount_namespace({"linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]}})
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,20 @@ def check_hostname(spec: Spec) -> None:
         raise Refused(f"{SPEC_FIELD}.hostname is no host name")
 
 
+def check_mount_namespace(spec: Spec) -> None:
+    """Refuse a container that would mount in the VM's namespace, or in another container's.
+
+    crun does so where there is none in the specification, and what it has mounted stays when
+    the container goes; runc refuses. No policy sees the namespaces.
+
+    Raises:
+        Refused: it has no mount namespace of its own.
+    """
+    mounts = [entry for entry in spec["linux"].get("namespaces", ()) if entry.get("type") == "mount"]
+    if not mounts or any(entry.get("path") for entry in mounts):
+        raise Refused(f"{SPEC_FIELD}.linux.namespaces: a container needs a mount namespace of its own")
+
+
 def owns_pid_namespace(spec: Spec) -> bool:
     """Tell whether the container gets a pid namespace of its own.
 

@@ -35,7 +35,7 @@ from uvmd.oci.shape import (
     users,
 )
 from uvmd.oci.shape.sources import Sources
-from uvmd.oci.spec import SPEC_FIELD, Spec, check_hostname, owns_pid_namespace
+from uvmd.oci.spec import SPEC_FIELD, Spec, check_hostname, check_mount_namespace, owns_pid_namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ def _check(ctx: Context, container: Container, document: Spec) -> None:
             raise Refused(f"{SPEC_FIELD}.hostname: a workload has the host name of its pod")
     else:
         check_hostname(document)
+    check_mount_namespace(document)
     ctx.network.require_namespace(role)
     path: str = document["root"]["path"]
     container.root = path if path.startswith("/") else f"{container.bundle}/{path}"
