@@ -34,6 +34,8 @@ UNKNOWN = 0
 #: A daemon that has closed its link is on its way out, or out of its mind.
 LEAVING_S = 2.0
 
+RETRY_S = 0.1
+
 _BACKLOG = 4
 _CREDENTIALS = struct.Struct("iII")
 
@@ -75,6 +77,7 @@ class Attached(Supervisor):
     def start(self) -> None:
         """Let a daemon in."""
         if self.restart:
+            self._loop.unwatch(self._listener.fileno())
             self._loop.watch(self._listener.fileno(), IN, self._accept)
 
     def exited(self, status: int) -> None:
@@ -114,7 +117,10 @@ class Attached(Supervisor):
     def _accept(self, _events: int) -> None:
         try:
             fd, _ = self._listener._accept()  # type: ignore[attr-defined]
-        except OSError:  # it has given up, or there are no descriptors: it is asked again
+        except OSError:
+            # It has given up, or there are no descriptors: not to be asked again and again.
+            self._loop.unwatch(self._listener.fileno())
+            self._loop.call_later(RETRY_S, self.start)
             return
         sock = _socket.socket(fileno=fd)
         # The manager starts the next one when the last is gone; we may not have heard of that yet.
