@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.report import Figure
 from support.daemon import Daemon, wait_until
-from support.leaks import Snapshot, assert_nothing_left
+from support.leaks import Snapshot, assert_nothing_left, rss_kib
 
-#: A daemon's memory may grow by this much between two looks at it.
+#: Of daemon and monitor, in MiB.
+Size = tuple[float, float]
+#: A process's memory may grow by this much between two looks at it.
 GROWTH = 1.05
 #: The same where the first look comes soon after the start: not everything is warm.
 SOON = 1.5
@@ -80,13 +83,18 @@ class Watch:
         threads = self._before.daemon_threads
         wait_until(lambda: Snapshot.take(self._daemon).daemon_threads <= threads, 60, "idle threads end")
 
-    def growth(self, name: str, bar: float = GROWTH) -> Iterator[Figure]:
-        """How much larger both processes are now."""
-        after = Snapshot.take(self._daemon)
-        for who in ("daemon", "monitor"):
-            old, new = (getattr(look, f"{who}_rss_kib") for look in (self._before, after))
-            sizes = f"{old / 1024:.1f} MiB, then {new / 1024:.1f} MiB"
-            yield Figure(f"{name}: memory of the {who}, of what it was", bar, new / old, "", sizes)
+    def look(self) -> Size:
+        """How large both processes are."""
+        daemon = self._daemon
+        return rss_kib(daemon.daemon_pid) / 1024, rss_kib(daemon.monitor_pid) / 1024
+
+
+def growth(name: str, before: Sequence[Size], after: Sequence[Size], bar: float = GROWTH) -> Iterator[Figure]:
+    """How much larger both processes are: medians, since the largest requests come and go."""
+    for index, who in enumerate(("daemon", "monitor")):
+        old, new = (statistics.median(size[index] for size in sizes) for sizes in (before, after))
+        sizes = f"{old:.1f} MiB, then {new:.1f} MiB"
+        yield Figure(f"{name}: memory of the {who}, of what it was", bar, new / old, "", sizes)
 
 
 def log_figure(name: str, daemon: Daemon, explained: Iterable[str] = CAUSED_BY_HOSTS) -> Figure:

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from bench.report import Figure
-from soak.aftermath import GROWTH, SOON, Watch, log_figure
+from soak.aftermath import GROWTH, SOON, Watch, growth, log_figure
 from support import specs
 from support.containers import new_id, shell
 from support.daemon import running
@@ -142,9 +142,10 @@ def section(seed: int, quick: bool) -> Iterator[Figure]:
         lives = Lives(bridge)
         lives.run(WARM)
         watch, began = Watch(daemon), time.monotonic()
+        before = watch.look()
         lives.run(count - WARM)
         took_s = time.monotonic() - began
-        sizes = list(watch.growth("lives", bar))
+        after = watch.look()
         watch.assert_nothing_left()
         watch.wait_for_idle_threads()
         assert lives.lived == count
@@ -152,6 +153,6 @@ def section(seed: int, quick: bool) -> Iterator[Figure]:
         assert not bridge.notifications, "told twice, or of nobody"
         beside = f"of {count:,}, {AT_ONCE} at once, {(count - WARM) / took_s:.0f} a second"
         yield Figure("lives: exit codes, outputs, notifications lost", 0, 0, "", beside, count)
-        yield from sizes
+        yield from growth("lives", [before], [after], bar)
         yield log_figure("lives", daemon)
         bridge.close()

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable
 
 from bench.report import Figure, as_json, table
-from soak import faults, lives, malformed, restarts
+from soak import drops, faults, lives, malformed, restarts, storms
 from support import machine
 
 Section = Callable[[int, bool], Iterable[Figure]]
@@ -27,6 +27,8 @@ SECTIONS: dict[str, Section] = {
     "restarts": restarts.with_crun,
     "restarts-runc": restarts.with_runc,
     "malformed": malformed.section,
+    "storms": storms.section,
+    "drops": drops.section,
     "lives": lives.section,
     **faults.SECTIONS,
 }
