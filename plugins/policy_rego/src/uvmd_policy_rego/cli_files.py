@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,13 @@ _CONTROLS = {number: f"\\x{number:02x}" for number in (*range(9), *range(11, 32)
 #: These turn the direction of what follows: a text would read other than it is.
 _CONTROLS |= {n: f"\\u{n:04x}" for n in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
+OUTPUT = click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Where to write it; - is the standard output.",
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -24,6 +32,18 @@ def read(path: str) -> bytes:
         return sys.stdin.buffer.read()
     with open(path, "rb") as file:
         return file.read()
+
+
+def write(path: str, data: bytes) -> None:
+    """Write a file whole or not at all; ``-`` is the standard output."""
+    if path == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    unfinished = f"{path}.unfinished"
+    with open(unfinished, "wb") as file:
+        file.write(data)
+    os.replace(unfinished, path)
 
 
 def read_envelope(path: str) -> bytes:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
-from uvmd_policy_rego.cli_files import AS_JSON, FILE, echo, read, read_envelope, refuse, refusing, show
+from uvmd_policy_rego.cli_files import (
+    AS_JSON,
+    FILE,
+    OUTPUT,
+    echo,
+    read,
+    read_envelope,
+    refuse,
+    refusing,
+    show,
+    write,
+)
+from uvmd_policy_rego.cli_ledgers import attach_verb, trust_list_verb
 
 _KINDS = {
     "fragment": "application/cose-x509+rego",
@@ -30,6 +40,10 @@ def fragment() -> None:
     """
 
 
+fragment.add_command(trust_list_verb)
+fragment.add_command(attach_verb)
+
+
 @fragment.command("sign")
 @click.argument("payload", type=FILE)
 @click.option("--key", required=True, type=FILE, help="The signer's private key in PEM: EC, RSA or Ed25519.")
@@ -41,13 +55,7 @@ def fragment() -> None:
 @click.option("--algorithm", help="ES256, ES384, ES512, PS256, PS384, PS512 or EdDSA.  [default: as the key]")
 @click.option("--content-type", default=_KINDS["fragment"], show_default=True, help="Of the payload.")
 @click.option("--old-style", is_flag=True, help="Issuer and feed as in old envelopes; svn is in the text.")
-@click.option(
-    "--output",
-    "-o",
-    required=True,
-    type=click.Path(dir_okay=False, allow_dash=True),
-    help="Where to write it; - is the standard output.",
-)
+@OUTPUT
 @click.option(
     "--format",
     "form",
@@ -74,7 +82,7 @@ def sign_verb(payload: str, output: str, form: str, as_json: bool, **options: An
     with refusing(as_json):
         envelope, did = _signed(read(payload), **options)
         data = _formed(envelope, form, options["content_type"])
-        _write(output, data)
+        write(output, data)
     if output == "-":
         return
     found = {"output": output, "bytes": len(data), "issuer": did, "feed": options["feed"]}
@@ -141,17 +149,6 @@ def _require_fragment(payload: bytes) -> None:
         raise EnvelopeError("the payload is no text in UTF-8; give its --content-type") from None
     except Refusal as refusal:
         raise EnvelopeError(str(refusal)) from None
-
-
-def _write(path: str, data: bytes) -> None:
-    if path == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
-    unfinished = f"{path}.unfinished"
-    with open(unfinished, "wb") as file:
-        file.write(data)
-    os.replace(unfinished, path)
 
 
 @fragment.command("verify", short_help="Check an envelope as a daemon would.")
