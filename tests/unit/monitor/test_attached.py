@@ -36,12 +36,13 @@ class Gate:
             parts.log,
             self,  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
-            os.fsencode(self.path),
+            (),
             on_packet=lambda *_: None,
             on_lost=self._lost,
             on_room=lambda: None,
             on_ended=self._ended,
         )
+        self.attached.listen(os.fsencode(self.path))
         self.attached.start()
         self.devnull = os.open("/dev/null", os.O_RDWR)
 

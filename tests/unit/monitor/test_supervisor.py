@@ -34,7 +34,7 @@ class Nursery:
             on_packet=lambda *_: None,
             on_lost=self._lost,
             on_room=lambda: None,
-            on_refused=self.refused.append,
+            on_ended=self.refused.append,
         )
 
     def _lost(self) -> None:

@@ -13,19 +13,14 @@ import os
 import select
 import struct
 
-from uvmd.monitor.loop import IN, Loop
-from uvmd.monitor.spawn import Spawner, clean_environment
+from uvmd.monitor.loop import IN
+from uvmd.monitor.spawn import clean_environment
 from uvmd.monitor.supervisor import Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable, Sequence
-    from typing import Any
-
-    from uvmd.monitor.channel import Channel
-    from uvmd.monitor.children import Children
-    from uvmd.monitor.log import Log
+    from collections.abc import Sequence
 else:
     import _signal as signal
 
@@ -41,31 +36,20 @@ _CREDENTIALS = struct.Struct("iII")
 
 
 class Attached(Supervisor):
-    """Waits for daemons at ``path``.
+    """Waits for daemons, once it has been told to ``listen``.
 
     ``on_ended(status)``: the daemon's process is gone; its status is somebody else's to know.
     """
 
-    def __init__(
-        self,
-        loop: Loop,
-        log: Log,
-        spawner: Spawner,
-        children: Children,
-        path: bytes,
-        *,
-        on_packet: Callable[[Channel, int, int, list[Any], list[int]], None],
-        on_lost: Callable[[], None],
-        on_room: Callable[[], None],
-        on_ended: Callable[[int], None],
-    ) -> None:
-        super().__init__(
-            loop, log, spawner, children, (),
-            on_packet=on_packet, on_lost=on_lost, on_room=on_room, on_refused=on_ended,
-        )  # fmt: skip
-        self._on_ended = on_ended
-        self._last_started = False
-        self._pidfd = -1
+    _pidfd = -1
+    _last_started = False
+
+    def listen(self, path: bytes) -> None:
+        """Make the socket at which daemons are awaited.
+
+        Raises:
+            OSError: it cannot be made, or there is another monitor at that path.
+        """
         self._claim = _claim(path)
         self._listener = _listen(path)
 

@@ -59,7 +59,19 @@ class Monitor:
         self._requests = Requests(
             self._tools, self._bridge, self._table, programs, self._children, self._kept, self._finish
         )
-        self._supervisor = self._attached(listen) if listen else self._parent(argv)
+        self._supervisor = (Attached if listen else Supervisor)(
+            self._loop,
+            self._log,
+            self._spawner,
+            self._children,
+            argv,
+            on_packet=self._packet,
+            on_lost=self._daemon_lost,
+            on_room=self._bridge.resume,
+            on_ended=self._daemon_exited if listen else self._end,
+        )
+        if isinstance(self._supervisor, Attached):
+            self._supervisor.listen(listen)
         self._stop_reason = ""
         self._finished = False
         self._ending = False
@@ -74,32 +86,6 @@ class Monitor:
         keep_pinging(self._loop.call_later)
         self._loop.run()
         return self._status
-
-    def _parent(self, argv: Sequence[bytes]) -> Supervisor:
-        return Supervisor(
-            self._loop,
-            self._log,
-            self._spawner,
-            self._children,
-            argv,
-            on_packet=self._packet,
-            on_lost=self._daemon_lost,
-            on_room=self._bridge.resume,
-            on_refused=self._end,
-        )
-
-    def _attached(self, path: bytes) -> Supervisor:
-        return Attached(
-            self._loop,
-            self._log,
-            self._spawner,
-            self._children,
-            path,
-            on_packet=self._packet,
-            on_lost=self._daemon_lost,
-            on_room=self._bridge.resume,
-            on_ended=self._daemon_exited,
-        )
 
     # What the bridge tells
 
@@ -332,17 +318,15 @@ def prepare_process() -> None:
 def main() -> int:
     """Run the monitor for the daemon whose command line is our arguments, or that is to come."""
     argv = [os.fsencode(argument) for argument in sys.argv[1:]]
-    listen = b""
-    if argv[:1] == [b"--listen"] and len(argv) == 2:
-        listen = argv.pop()
-    elif argv[:1] == [b"--"]:
+    listen = argv[1] if argv[:1] == [b"--listen"] and len(argv) == 2 else b""
+    if argv[:1] == [b"--"]:
         del argv[0]
     if not argv:
         os.write(2, b"usage: uvmd-monitor [--] DAEMON [ARGUMENT]... | --listen PATH\n")
         return 2
     prepare_process()
     try:
-        monitor = Monitor(argv, listen)
+        monitor = Monitor([] if listen else argv, listen)
     except OSError as error:
         os.write(2, f"uvmd-monitor: {os.fsdecode(listen)}: {error.strerror}\n".encode())
         return os.EX_UNAVAILABLE

@@ -35,7 +35,7 @@ _SETTLED_S = 0.3
 
 
 class Supervisor:
-    """Keeps one daemon running."""
+    """Keeps one daemon running. ``on_ended(status)``: it has refused to start, there will be no other."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Supervisor:
         on_packet: Callable[[Channel, int, int, list[Any], list[int]], None],
         on_lost: Callable[[], None],
         on_room: Callable[[], None],
-        on_refused: Callable[[int], None],
+        on_ended: Callable[[int], None],
     ) -> None:
         self._loop = loop
         self._log = log
@@ -58,7 +58,7 @@ class Supervisor:
         self._on_packet = on_packet
         self._on_lost = on_lost
         self._on_room = on_room
-        self._on_refused = on_refused
+        self._on_ended = on_ended
         self._delay_s = FIRST_DELAY_S
         self._greeted_at: float | None = None
         #: Whether this daemon has answered a request of the host.
@@ -117,7 +117,7 @@ class Supervisor:
         self._drop_channel()
         if not self.ever_greeted:
             self._log.error("the daemon has refused to start", status=status)
-            self._on_refused(status if status >= 0 else 128 - status)
+            self._on_ended(status if status >= 0 else 128 - status)
             return
         self._log.error("the daemon has ended", status=status)
         self._start_after_a_pause()
