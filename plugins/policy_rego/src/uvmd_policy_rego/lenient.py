@@ -49,9 +49,8 @@ TARGETS = {
     **{name: name.replace(".", "_") for name in _DOTTED.split()},
     **{name: f"tried_{name.replace('.', '_')}" for name in TRIED},
 }
-_NAMES = "|".join(re.escape(name) for name in sorted(TARGETS, key=len, reverse=True))
-_CALL = re.compile(rf'("(?:[^"\\\n]|\\.)*"|`[^`]*`|#[^\n]*)|(?<![\w.])({_NAMES})\(')
-_DEFINITION = re.compile(rf"^[ \t]*(?:default[ \t]+)?({_NAMES})\(", re.MULTILINE)
+_CALL = re.compile(r'("(?:[^"\\\n]|\\.)*"|`[^`]*`|#[^\n]*)|(?<![\w.])([a-z][\w.]*+)\(')
+_DEFINITION = re.compile(r"^[ \t]*+(?:default[ \t]+)?([a-z][\w.]*+)\(", re.MULTILINE)
 _DIRECTED = re.compile(rf"{re.escape(_PACKAGE)}\.(\w+)")
 
 #: What the syntax tree calls an operator, and the function in its place.
@@ -70,7 +69,7 @@ def directed(text: str) -> str:
 
     def target(found: re.Match[str]) -> str:
         name = found.group(2)
-        if name is None or name in own:
+        if name not in TARGETS or name in own:
             return found.group()
         return f"{_PACKAGE}.{TARGETS[name]}("
 
@@ -83,7 +82,8 @@ def _defined(text: str) -> set[str]:
     return {
         found.group(1)
         for found in _DEFINITION.finditer(clean)
-        if clean.count("{", 0, found.start()) == clean.count("}", 0, found.start())
+        if found.group(1) in TARGETS
+        and clean.count("{", 0, found.start()) == clean.count("}", 0, found.start())
     }
 
 
