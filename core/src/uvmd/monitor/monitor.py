@@ -228,8 +228,9 @@ class Monitor:
         if self._supervisor.channel is not None:
             self._tell(wire.STOP, reason.encode())
         elif not self._supervisor.start_last(self._requests.daemon):
-            self._log.error("the daemon is not there to stop the containers")
-            self._end(1 if self._table.slots else 0)
+            if self._table.slots:
+                self._log.error("the daemon is not there to stop the containers")
+            self._end(int(bool(self._table.slots)))
             return
         self._loop.call_later(STOP_S, self._too_late)
 
