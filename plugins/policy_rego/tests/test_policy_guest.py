@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from guest.harness.devices import Disk
 from guest.harness.guest import Guest
 from support import disks, rootfs, specs
 from support.containers import Container, new_id
-from support.host import EXECUTE, NULL_ID, SIGNAL, Connection, code
+from support.host import EXECUTE, MODIFY, NULL_ID, SIGNAL, Connection, code
 
 BASE, TOP = "/run/mounts/scsi/m0", "/run/mounts/scsi/m1"
 DISK, PMEM, LAYERS = "MappedVirtualDisk", "VPMemDevice", "CombinedLayers"
@@ -122,6 +123,9 @@ def end_all(vm: Strict) -> None:
         assert container.kill() == "S_OK"
         vm.bridge.wait_for_notification(id)
         fine(modify(vm.bridge, LAYERS, "Remove", {"ContainerRootPath": str(vm.pod.root(id))}))
+        # Hosts that take disks away first are refused, and the VM goes on: the workload's bundle
+        # lies on the scratch disk, the pod's directories are mounts on it.
+        refused(vm, DISK, "Remove", vm.scratch, "still in use")
         fine(delete(vm.bridge, id))
     fine(modify(vm.bridge, DISK, "Remove", vm.scratch))
     fine(modify(vm.bridge, PMEM, "Remove", vm.top))
@@ -176,6 +180,61 @@ def refused(vm: Strict, type_: str, request: str, settings: dict[str, Any], reas
         assert any(reason in one for one in reasons(answer)), reasons(answer)
     else:
         assert reason in said
+
+
+def annotated(spec: dict[str, Any]) -> None:
+    spec["annotations"]["io.microsoft.virtualmachine.lcow.privileged"] = "true"
+
+
+HOOK = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "touch /run/owned"]}]}
+DEVICE = {"path": "/dev/mem", "type": "c", "major": 1, "minor": 1}
+SPECS: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
+    ("hooks", lambda spec: spec.update(hooks=HOOK)),
+    ("devices not supported", lambda spec: spec["linux"].update(devices=[DEVICE])),
+    ("invalid mount list: /proc", lambda spec: spec["mounts"][0]["options"].append("suid")),
+    ("hostname", lambda spec: spec.update(hostname="x")),
+    ("privileged escalation", annotated),
+    ("root.path must equal", lambda spec: spec["root"].update(path="/")),
+]
+
+
+def hostile_creates(vm: Strict) -> None:
+    """Containers on layers that are right, which are not as the policy describes them."""
+    id = new_id()
+    fine(modify(vm.bridge, LAYERS, "Add", vm.pod.overlay(id)))
+    for reason, change in SPECS:
+        spec = vm.pod.workload_spec()
+        spec["root"]["path"] = str(vm.pod.root(id))
+        change(spec)
+        answer = vm.pod.create(vm.bridge, id, spec)
+        assert code(answer) == "E_FAIL", (reason, answer)
+        said = answer["ErrorMessage"]
+        assert reason in (str(reasons(answer)) if "policyDecision<" in said else said), said
+    for name in ("../../etc", "x\n127.0.0.1 registry"):
+        other = Pod(vm.pod.layers)
+        spec = other.sandbox_spec(hostname=name)
+        answer = other.create(vm.bridge, other.sandbox, spec, OciBundlePath=f"/run/gcs/c/{other.sandbox}")
+        assert "hostname" in answer["ErrorMessage"], answer
+    fine(modify(vm.bridge, LAYERS, "Remove", {"ContainerRootPath": str(vm.pod.root(id))}))
+
+
+def racing_requests(vm: Strict, disk: dict[str, Any]) -> None:
+    """Requests that are sent at once are decided one after the other."""
+
+    def raced(*asked: tuple[str, str, dict[str, Any]]) -> list[str]:
+        inner = [{"ResourceType": type_, "RequestType": how, "Settings": what} for type_, how, what in asked]
+        numbers = [vm.bridge.send(MODIFY, body(NULL_ID, Request=one)) for one in inner]
+        return [code(vm.bridge.answer(number)) for number in numbers]
+
+    assert sorted(raced(*[(DISK, "Add", disk)] * 4)) == ["E_FAIL"] * 3 + ["S_OK"]
+    id = new_id()
+    layers = [{"Path": TOP}, {"Path": disk["MountPath"]}]
+    remove, add = (DISK, "Remove", disk), (LAYERS, "Add", vm.pod.overlay(id, Layers=layers))
+    first, overlay, *others = raced(remove, add, remove, remove)
+    assert (first, overlay, *others).count("S_OK") == 1, "a layer in use stays, one that is gone is no layer"
+    if overlay == "S_OK":
+        fine(modify(vm.bridge, LAYERS, "Remove", {"ContainerRootPath": str(vm.pod.root(id))}))
+        fine(modify(vm.bridge, DISK, "Remove", disk))
 
 
 def test_a_hostile_host_gets_nowhere_with_disks(strict: Strict) -> None:
@@ -262,6 +321,8 @@ def test_a_hostile_host_gets_nowhere_with_disks(strict: Strict) -> None:
     answer = vm.bridge.ask(EXECUTE, body(vm.pod.workload, Settings={"ProcessParameters": evil}))
     assert "invalid command" in reasons(answer)
 
+    hostile_creates(vm)
+    racing_requests(vm, {**known, "MountPath": free})
     assert vm.state() == before
     assert Container(vm.bridge, vm.pod.workload).exec(*ECHO).wait() == 0
     for disk, lun in ((strange, 5), (bare, 6)):

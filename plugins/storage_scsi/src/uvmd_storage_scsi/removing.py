@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from uvmd.api import Record, Run, Undo
-from uvmd.errors import Failed
+from uvmd.errors import Failed, InUse
 from uvmd.linux import devmapper, mount_points, mounts
 from uvmd_storage_scsi import crypt, links
 from uvmd_storage_scsi.mounting import text_of
@@ -29,8 +29,13 @@ def remove_mount(run: Run, path: str, record: Record, last: bool, undo: Undo) ->
     Doing it again after a failure goes on where that one ended.
 
     Raises:
+        InUse: something is mounted below it. The pod's directories are, until its sandbox is
+            deleted, and hosts do not always wait: nothing has happened then.
         Failed: it cannot be unmounted, or what it lay on cannot be removed.
     """
+    below = next((one.target for one in mounts.mountinfo() if one.target.startswith(f"{path}/")), None)
+    if below is not None:
+        raise InUse(f'device at "{path}" is still in use, can\'t unmount: {below} is mounted below it')
     undo.point_of_no_return(f"unmount {path}")
     try:
         mounts.unmount_beneath(path)
