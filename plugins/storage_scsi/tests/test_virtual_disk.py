@@ -10,7 +10,7 @@ import pytest
 
 from support.disks import ext4, layer, root_digest
 from uvmd.api.testing import Finished
-from uvmd.api.testing.kernel import FakeKernel
+from uvmd.api.testing.kernel import FakeKernel, FakeMount
 from uvmd.errors import DeadlineExceeded, Failed, InUse, InvalidMessage, PolicyDenied, Refused
 
 Cases = Mapping[str, Mapping[str, Any]]
@@ -535,6 +535,26 @@ def test_a_busy_unmount_is_an_error_that_marks_the_vm_and_loses_nothing(
     if not strict:
         bench.remove_disk(**cases["layer"])
         assert kernel.mounts == []
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_disk_with_mounts_below_it_is_in_use_and_nothing_is_marked(
+    bench: Any, kernel: FakeKernel, cases: Cases, strict: bool
+) -> None:
+    if strict:
+        bench.be_strict()
+    path = cases["layer"]["MountPath"]
+    bench.add_disk(**cases["layer"])
+    for name in (f"{path}/sandboxMounts", f"{path}0"):
+        kernel.mounts.append(FakeMount("tmpfs", name, "tmpfs", 0, "", (0, 99)))
+    text = f"can't unmount: {path}/sandboxMounts is mounted below it"
+    with pytest.raises(InUse, match=text):
+        bench.remove_disk(**cases["layer"])
+    assert bench.mounted() == [path]
+    assert (bench.gate.inconsistent, bench.gate.degraded) == (None, None)
+    del kernel.mounts[1]
+    bench.remove_disk(**cases["layer"])
+    assert bench.mounted() == []
 
 
 def test_a_crypt_device_that_cannot_be_closed_is_said_and_the_next_remove_goes_on(
