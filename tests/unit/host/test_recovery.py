@@ -384,6 +384,20 @@ def test_how_it_was_ended_is_known_from_the_signal_that_was_sent(bench: Bench) -
     assert event.exit_type == "GracefulExit"
 
 
+def test_logs_of_calls_that_a_killed_daemon_left_are_removed(bench: Bench) -> None:
+    bench.running()
+    bench.running("c2")
+    (bench.run_dir / "containers" / "c2").rmdir()
+    left, ours = (bench.run_dir / "containers" / "c1" / f"{pid}-7.log" for pid in (1, os.getpid()))
+    left.touch()
+    ours.touch()
+    reborn(bench)
+    assert left.exists(), "its call may not have ended yet"
+    bench.clock.now += 60
+    bench.ctx.timers.run_due()
+    assert (left.exists(), ours.exists()) == (False, True)
+
+
 def test_codes_are_kept_for_all_who_wait_until_they_must_have_come(bench: Bench) -> None:
     bench.running()
     other = exec.execute(bench.ctx, "c1", ExecuteRequest(oci_process={"args": ["a"], "cwd": "/"}))

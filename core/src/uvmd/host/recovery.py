@@ -110,6 +110,13 @@ def _read(ctx: Context) -> list[tuple[Entry, Container, list[Process]]]:
 def _let_go(ctx: Context, processes: list[Process], told: set[int]) -> None:
     for process in processes:
         ctx.exits.let_go(process, told=process.slot in told)
+    # By now what was under way has ended, too.
+    for container in ctx.registry.containers():
+        try:
+            ctx.runtime.remove_left_logs(container.id)
+        except OSError as error:
+            facts = {"container": container.id, "errno": error.errno}
+            log.warning("a runtime's log could not be removed, ignoring", extra=facts)
 
 
 def _unwind(ctx: Context, container: Container) -> None:

@@ -108,6 +108,20 @@ class OciRuntime:
         """The file in which a runtime leaves the pid of what it starts; the caller removes it."""
         return f"{self._work}/{container_id}/{slot}.pid"
 
+    def remove_left_logs(self, container_id: str) -> None:
+        """Remove the logs of calls that an earlier daemon, which was killed, has not ended.
+
+        Raises OSError.
+        """
+        folder = f"{self._work}/{container_id}"
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return  # on its way, there or back
+        for name in names:
+            if name.endswith(".log") and not name.startswith(f"{os.getpid()}-"):
+                unlink_if_there(f"{folder}/{name}")
+
     def create(self, container_id: str, bundle: str, *, slot: int, console_socket: str) -> int:
         """Make the container; its init waits to be started. Returns init's pid."""
         options = ["-b", bundle]
