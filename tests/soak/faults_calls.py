@@ -18,7 +18,7 @@ from typing import Any
 import uvmd
 from bench.report import Figure
 from soak.aftermath import read_log
-from soak.faults_day import DIED, Day, day
+from soak.faults_day import DIED, Day, day, under
 from soak.restarts import RANDOM, Ordeal, body
 from support import machine, specs
 from support.containers import new_id, shell
@@ -247,8 +247,7 @@ class Meddler:
 def stopped(seed: int, rounds: int, runtime: str = "crun") -> Iterator[Figure]:
     """SIGSTOP to the daemon anywhere, and to runtimes and the monitor: nothing is lost."""
     vm = Daemon(runtime=runtime)
-    try:
-        vm.start()
+    with under(seed, vm):
         made = StoppedDay(vm, seed, 3)  # type: ignore[arg-type]  # nothing is held here
         with Meddler(vm, seed) as meddler:
             for _ in range(rounds):
@@ -258,11 +257,5 @@ def stopped(seed: int, rounds: int, runtime: str = "crun") -> Iterator[Figure]:
         said = read_log(vm, DIED)
         assert not said.odd, said.odd[:5]
         made.bridge.close()
-        assert vm.stop() == 0
-        beside = f"{meddler.stopped} stops of runtimes and monitor; of {made.asked} requests"
-        yield Figure("stopped: containers, codes, bytes, answers lost", 0, 0, "", beside, rounds)
-    except BaseException as error:
-        error.add_note(f"seed {seed}\n{vm.describe()}")
-        raise
-    finally:
-        vm.close()
+    beside = f"{meddler.stopped} stops of runtimes and monitor; of {made.asked} requests"
+    yield Figure("stopped: containers, codes, bytes, answers lost", 0, 0, "", beside, rounds)

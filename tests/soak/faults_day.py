@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,16 +158,25 @@ class Day(Ordeal):
 
 
 @contextlib.contextmanager
-def day(seed: int, vm: Daemon, kind: type[Day] = Day, containers: int = 3) -> Iterator[Day]:
-    """A day of a daemon that is not started yet; whatever fails names the seed."""
+def under(seed: int, vm: Daemon) -> Iterator[None]:
+    """Start a daemon, and have it stop cleanly; whatever fails names the seed."""
     try:
         vm.start()
-        made = kind(vm, seed, containers)
-        yield made
-        made.bridge.close()
+        yield
         assert vm.stop() == 0
     except BaseException as error:
-        error.add_note(f"seed {seed}\n{vm.describe()}")
+        log = Path(tempfile.gettempdir()) / f"uvmd-soak-{seed}.log"
+        log.write_text(vm.log_text())
+        error.add_note(f"seed {seed}; the whole log is in {log}\n{vm.describe()}")
         raise
     finally:
         vm.close()
+
+
+@contextlib.contextmanager
+def day(seed: int, vm: Daemon, kind: type[Day] = Day, containers: int = 3) -> Iterator[Day]:
+    """A day of a daemon that is not started yet."""
+    with under(seed, vm):
+        made = kind(vm, seed, containers)
+        yield made
+        made.bridge.close()

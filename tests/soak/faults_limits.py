@@ -18,7 +18,7 @@ import pytest
 
 from bench.report import Figure
 from soak.aftermath import read_log
-from soak.faults_day import DIED, NO_DESCRIPTORS, NO_SPACE, NOT_WRITTEN, Day, day
+from soak.faults_day import DIED, NO_DESCRIPTORS, NO_SPACE, NOT_WRITTEN, Day, day, under
 from soak.restarts import body
 from support import machine, specs
 from support.containers import new_id, shell
@@ -120,8 +120,8 @@ def full_disk_strict(seed: int, rounds: int) -> Iterator[Figure]:
     """In a strict VM what the policy cannot count is denied, and nothing else changes."""
     chance, vm = random.Random(seed), Daemon(options={"paths-bundle-roots": "/run/gcs"})
     ballast = Ballast(vm.run_dir)
-    try:
-        bridge = vm.start().connect()
+    with under(seed, vm):
+        bridge = vm.connect()
         encoded = base64.b64encode(POLICY.encode()).decode()
         bridge.modify(NULL_ID, "SecurityPolicy", settings={"EncodedSecurityPolicy": encoded})
         for _ in range(rounds):
@@ -153,13 +153,7 @@ def full_disk_strict(seed: int, rounds: int) -> Iterator[Figure]:
         said = read_log(vm, DIED | NOT_WRITTEN)
         assert not said.odd, said.odd[:5]
         bridge.close()
-        assert vm.stop() == 0
-        yield Figure("full disk, strict: creates not counted, or twice; doors closed", 0, 0, "", "", rounds)
-    except BaseException as error:
-        error.add_note(f"seed {seed}\n{vm.describe()}")
-        raise
-    finally:
-        vm.close()
+    yield Figure("full disk, strict: creates not counted, or twice; doors closed", 0, 0, "", "", rounds)
 
 
 # No memory
