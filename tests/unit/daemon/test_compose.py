@@ -29,7 +29,7 @@ class Providing:
         self._names = names
 
     def factories(self, hook: str) -> dict[str, object]:
-        assert hook == "container_network"
+        assert hook in ("container_network", "enforcers")
         return {name: lambda name=name: name for name in self._names}
 
 
@@ -49,3 +49,12 @@ def test_a_network_that_is_not_clear_refuses_the_start(loaded: tuple[str, ...], 
     with pytest.raises(ConfigError, match=r"network\.provider"):
         compose._network(cast(Plugins, Providing(*loaded)), wanted)
 
+
+
+def test_an_enforcer_that_nobody_provides_refuses_the_start() -> None:
+    plugins = cast(Plugins, Providing("cedar"))
+    assert compose._selectable(plugins, ("open_door", "rego", "cedar")) == ("open_door", "rego", "cedar")
+    with pytest.raises(ConfigError, match=r"policy\.enforcers: no plugin .* provides rgo"):
+        compose.require_names(build({"policy.enforcers": ("rgo",)}), plugins)
+    with pytest.raises(ConfigError, match=r"network\.provider"):
+        compose.require_names(build({"network.provider": "nope"}), plugins)

@@ -138,10 +138,12 @@ def plugins(path: str | None, as_json: bool) -> None:
 def check(path: str | None) -> None:
     """Resolve every lazy reference and validate every setting; run it when an image is built."""
     from uvmd import plugin_manager
+    from uvmd.daemon.compose import require_names
     from uvmd.transport import parse_transport
 
     loaded = _load(path)
     parse_transport(loaded.config.transport)
+    require_names(loaded.config, plugin_manager.load(loaded.config))
     for line in plugin_manager.resolve_all(loaded.config):
         click.echo(line)
     click.echo("uvmd check: ok")

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from uvmd.linux.notices import Notices
 from uvmd.monitor.link import Link, MonitorState
 from uvmd.observe import logs, steps
 from uvmd.observe.spans import Spans
+from uvmd.policy import selection, stances
 from uvmd.policy.gate import Gate
 from uvmd.policy.hardware import find_hardware
 from uvmd.transport import Dialer
@@ -66,7 +68,7 @@ class Daemon:
             hardware=hardware,
             find_hardware=find_hardware,
             enforcers=self.plugins.factories("enforcers"),
-            selectable=config.policy.enforcers,
+            selectable=_selectable(self.plugins, config.policy.enforcers),
             envelope_readers=self.plugins.factories("envelope_readers"),
             host_data=self.plugins.factories("host_data_sources"),
             set_logging=self._set_logging,
@@ -274,6 +276,25 @@ def _own_cgroup(config: Config, host: Host, notices: Notices, link: Link) -> Own
     if config.cgroups.warn_bytes:
         own.watch(notices, config.cgroups.warn_bytes)
     return own
+
+
+def require_names(config: Config, plugins: plugin_manager.Plugins) -> None:
+    """Refuse what the configuration names and no plugin that is loaded provides. Raises ConfigError."""
+    _selectable(plugins, config.policy.enforcers)
+    _network(plugins, config.network.provider)
+
+
+def _selectable(plugins: plugin_manager.Plugins, names: Sequence[str]) -> Sequence[str]:
+    """Return the enforcers that a host may select.
+
+    Raises:
+        ConfigError: nobody provides one. ``rego`` may be named without its plugin, as it is by
+            default; a host that selects it is then refused.
+    """
+    known = {stances.OPEN_DOOR, selection.REGO, *plugins.factories("enforcers")}
+    if unknown := sorted(set(names) - known):
+        raise ConfigError(f"policy.enforcers: no plugin that is loaded provides {', '.join(unknown):.64}")
+    return names
 
 
 def _network(plugins: plugin_manager.Plugins, wanted: str) -> Network:
