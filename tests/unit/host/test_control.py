@@ -204,23 +204,6 @@ def test_the_vm_s_own_properties_come_from_their_sources(bench: Bench) -> None:
     assert "secret" not in json.dumps(found)
 
 
-def test_usage_has_a_row_a_container_even_when_its_cgroup_is_gone(bench: Bench) -> None:
-    bench.running()
-    (row,) = properties.list_usage(bench.ctx)
-    assert (row["id"], row["pod"], row["state"]) == ("c1", "", "running")
-    assert {"cpu_ns", "memory_bytes", "processes", "read_bytes"} < set(row)
-
-
-def test_usage_that_cannot_be_read_says_which_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(5, "Input/output error", "/x/cpu.stat")
-
-    bench.running()
-    monkeypatch.setattr(properties, "read_usage", fail)
-    with pytest.raises(Failed, match=r"usage of c1: /x/cpu\.stat: Input/output error"):
-        properties.list_usage(bench.ctx)
-
-
 def test_stacks_name_threads_and_places(bench: Bench) -> None:
     text = stacks.dump_stacks(bench.ctx)
     assert text.startswith(("1 threads", "2 threads", "3 threads", "4 threads"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from uvmd.linux import cgroup_usage
-from uvmd.linux.cgroup_usage import Usage, read_usage
+from uvmd.linux.cgroup_usage import FILES, Usage, UsageReader, read_usage
 from uvmd.linux.cgroups import Cgroups
 
 NOTHING = Usage(0, 0, 0, 0, 0, 0, 0)
@@ -71,10 +71,45 @@ def test_no_limit_is_zero_in_words_too(v2: Cgroups) -> None:
     assert read_usage(v2, "/pods/a").memory_limit_bytes == 0
 
 
-def test_a_file_that_cannot_be_read_is_an_error(v2: Cgroups, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: str) -> int:
-        raise OSError(5, os.strerror(5), path)
+def test_a_file_that_cannot_be_read_is_an_error_that_names_it(
+    v2: Cgroups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int, count: int, offset: int) -> bytes:
+        raise OSError(5, os.strerror(5))
 
-    monkeypatch.setattr(cgroup_usage, "read_number", fail)
-    with pytest.raises(OSError, match=r"memory\.current"):
+    monkeypatch.setattr(os, "pread", fail)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match=r"cpu\.stat"):
         read_usage(v2, "/pods/a")
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_reader_sees_what_changes_and_a_group_that_vanishes(
+    v2: Cgroups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = UsageReader(v2, "/pods/a")
+    Path(f"{v2.unified}/pods/a/memory.current").write_text("5000\n")
+    assert reader.read().memory_bytes == 5000
+
+    def gone(fd: int, count: int, offset: int) -> bytes:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", gone)
+        assert reader.read() == NOTHING
+    reader.close()
+
+
+def test_a_reader_lets_go_of_its_files(v1: Cgroups) -> None:
+    before = os.listdir("/proc/self/fd")
+    reader = UsageReader(v1, "/pods/a")
+    assert len(os.listdir("/proc/self/fd")) == len(before) + FILES
+    reader.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_file_of_many_devices_is_read_whole(v2: Cgroups) -> None:
+    lines = "".join(f"{n}:0 rbytes=1 wbytes=2 rios=3 wios=4\n" for n in range(2000))
+    Path(f"{v2.unified}/pods/a/io.stat").write_text(lines)
+    used = read_usage(v2, "/pods/a")
+    assert (used.read_bytes, used.written_bytes) == (2000, 4000)

@@ -49,6 +49,7 @@ from uvmd.host.registry import Registry
 from uvmd.host.requests import NULL_ID, ContainerExit, ExecuteRequest
 from uvmd.host.shapers import Shapers
 from uvmd.host.timers import Timers
+from uvmd.host.usage import Usages
 from uvmd.host.view import ContainerView
 from uvmd.linux import cgroup_setup, proc
 from uvmd.linux.cgroups import Cgroups
@@ -121,9 +122,10 @@ class Host:
         )
         self._memory_limit = MemoryLimit(cgroups, settings.pods_cgroup, settings.reserve_bytes)
         self.containers = ContainerView(self._context.registry)
+        usages = Usages(cgroups, registry)
         self._sources: dict[str, Callable[[str], Any]] = {
             "uvmd.ps": lambda argument: properties.list_containers(self._context),
-            "uvmd.usage": lambda argument: properties.list_usage(self._context),
+            "uvmd.usage": lambda argument: usages.rows(),
             "uvmd.mounts": lambda argument: self._context.mounts.rows(self.containers),
         }
 

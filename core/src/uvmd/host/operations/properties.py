@@ -13,7 +13,6 @@ from uvmd.host.context import Context
 from uvmd.host.processes import Process
 from uvmd.host.requests import NULL_ID
 from uvmd.linux.cgroup_stats import read_stats
-from uvmd.linux.cgroup_usage import read_usage
 from uvmd.observe.steps import step
 
 log = logging.getLogger(__name__)
@@ -98,24 +97,6 @@ def _container(container: Container, now: float) -> dict[str, Any]:
         "age_s": round(max(0.0, now - container.created_at), 3),
         "processes": [_process(process) for process in list(container.execs.values())],
     }
-
-
-def list_usage(ctx: Context) -> list[dict[str, Any]]:
-    """Return ``uvmd.usage``: what each container uses; one that is going uses nothing.
-
-    Raises:
-        Failed: a cgroup cannot be read.
-    """
-    rows = []
-    for container in ctx.registry.containers():
-        try:
-            used = read_usage(ctx.cgroups, container.cgroup)
-        except OSError as error:
-            raise Failed(f"usage of {container.id}: {error.filename}: {error.strerror}") from error
-        pod = container.role.pod_id if container.role.in_pod else ""
-        facts = {"id": container.id, "pod": pod, "state": container.state.name.lower()}
-        rows.append({**facts, **used._asdict()})
-    return rows
 
 
 def _process(process: Process) -> dict[str, Any]:
