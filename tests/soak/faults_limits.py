@@ -190,11 +190,14 @@ def no_memory(seed: int, rounds: int) -> Iterator[Figure]:
     with day(seed, Daemon()) as made:
         kills = 0
         for _ in range(rounds):
-            group = MemoryGroup(4 << 20)
-            group.add(made.vm.daemon_pid)
-            before = made.vm.daemon_pid
+            group = MemoryGroup(2 << 20)
+            # A fresh one: what another has freed and kept at hand was charged elsewhere.
+            made.vm.kill_daemon()
+            made.alive()
+            before = made.vm.daemon_pid  # read once: it may be killed over less than our request
+            group.add(before)
             # Decoding takes a multiple of it.
-            padding = "x" * made.random.randrange(4 << 20, 12 << 20)
+            padding = "x" * made.random.randrange(10 << 20, 15 << 20)
             query = json.dumps({"PropertyTypes": ["uvmd.ps"]})
             large = made.bridge.send(GET_PROPERTIES, body(NULL_ID, Query=query, Padding=padding))
             container_id, _ = made.bystander()
