@@ -88,6 +88,26 @@ def test_a_scrape_shows_what_runs_and_what_was_asked(bridge: Connection, tmp_pat
     assert values(scrape(tmp_path / "m")[1], "uvmd_container_processes") == {}
 
 
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_files_that_a_look_has_opened_go_with_the_container(runtime: str) -> None:
+    def opened(daemon: Daemon) -> list[str]:
+        folder = Path(f"/proc/{daemon.daemon_pid}/fd")
+        links = [os.readlink(one) for one in folder.iterdir() if one.is_symlink()]
+        return [link for link in links if daemon.pods in link]
+
+    with running(runtime=runtime) as daemon:
+        bridge = daemon.connect()
+        with created(bridge, "/bin/sleep", "60") as container:
+            container.init()
+            assert bridge.properties(NULL_ID, "uvmd.usage")["uvmd.usage"][0]["processes"] == 1
+            assert len(opened(daemon)) >= 5  # six, where every controller is there
+            groups = {os.path.dirname(path) for path in opened(daemon)}
+            assert all(os.path.isdir(group) for group in groups)
+        assert opened(daemon) == []
+        assert not any(os.path.exists(group) for group in groups)
+        bridge.close()
+
+
 def test_a_killed_daemon_s_successor_serves_metrics_again(
     daemon: Daemon, bridge: Connection, tmp_path: Path
 ) -> None:
