@@ -114,6 +114,13 @@ def test_one_daemon_is_let_in_and_a_second_turned_away(gate: Gate, parts: Parts)
         assert gate.attached.alive
 
 
+def test_nobody_is_let_in_once_the_end_has_begun(gate: Gate, parts: Parts) -> None:
+    gate.attached.restart = False
+    with gate.connect() as late:
+        parts.run_until(lambda: is_closed(late))
+    assert said(parts, "the end has begun")
+
+
 @pytest.mark.parametrize("strange", ["user", "mounts"])
 def test_a_stranger_is_turned_away(
     gate: Gate, parts: Parts, monkeypatch: pytest.MonkeyPatch, strange: str

@@ -111,8 +111,8 @@ class Attached(Supervisor):
         if self._pidfd >= 0 and _has_ended(self._pidfd):
             self._ended(0)
         try:
-            if self.alive:
-                raise PermissionError("there is a daemon already")
+            if self.alive or not self.restart:
+                raise PermissionError("there is a daemon already" if self.alive else "the end has begun")
             pid, pidfd = _examine(sock)
         except OSError as error:
             self._log.error("a daemon is turned away", error=str(error))
