@@ -31,7 +31,7 @@ TABS: Mapping[str, tuple[str, ...]] = {
         "restart.md",
         "comparison.md",
     ),
-    "Vendors": ("plugins.md", "guest-tests.md"),
+    "Vendors": ("tutorial.md", "plugins.md", "guest-tests.md"),
     "Policies": (
         "policy-authors.md",
         "policy-reviewers.md",

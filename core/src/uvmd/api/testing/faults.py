@@ -1,8 +1,8 @@
 """Every step of a handler's apply, made to fail once: is the guest as before?
 
 A step is a call that can fail (the functions of ``uvmd.linux.syscalls``, those of ``os``
-that change or read files, a command that is run, a port that is dialled) or an opposite
-that was registered. The first run counts them; then each run fails at the next one. So
+that change or read files, a command that is run, a port that is dialled), an opposite that
+was registered, or the end. The first run counts them; then each run fails at the next one. So
 nothing has to be listed, and a step that somebody adds tomorrow is in the tests already.
 
 Needs no pytest: the same harness runs in a guest, on real devices.
@@ -278,7 +278,10 @@ class _Watched(Handler):
 
         def apply(undo: Undo, answers: Any) -> Any:
             with faults.armed():
-                return plan.apply(_WatchedUndo(undo, faults), answers)
+                made = plan.apply(_WatchedUndo(undo, faults), answers)
+                # A request that is done too late is undone whole.
+                faults.step("after the last step")
+                return made
 
         return plan._replace(apply=apply)
 
