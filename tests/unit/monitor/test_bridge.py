@@ -156,6 +156,38 @@ def test_an_answer_is_written_in_pieces_if_need_be(parts: Parts, tmp_path: Path)
     made.close()
 
 
+@pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOBUFS])
+def test_a_kernel_without_memory_for_a_moment_does_not_end_the_connection(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    made = Set(parts, tmp_path)
+    host, lacking = made.connect(), {"read": 2, "write": 2}
+
+    def lacks(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(fd: int, *rest: object) -> object:
+            if fd == made.bridge._in and lacking[name]:
+                lacking[name] -= 1
+                raise OSError(code, "no memory")
+            return real(fd, *rest)
+
+        monkeypatch.setattr(bridge_room.os, name, call)
+
+    lacks("read")
+    lacks("write")
+    host.sendall(frame(b"question"))
+    made.bridge.send(1, frame(b"answer"))
+    parts.run_until(
+        lambda: made.bridge.flushed and [one for one in made.listener.events if one[0] == "frame"]
+    )
+    assert read_available(host) == frame(b"answer")
+    assert lacking == {"read": 0, "write": 0}
+    assert [one for one in made.listener.events if one[0] == "down"] == []
+    host.close()
+    made.close()
+
+
 def test_a_frame_for_another_generation_comes_straight_back(parts: Parts, tmp_path: Path) -> None:
     made = Set(parts, tmp_path)
     made.bridge.send(7, b"before any")

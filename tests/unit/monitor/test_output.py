@@ -122,6 +122,45 @@ def test_a_socket_that_cannot_be_spliced_to_is_copied_to(
     parts.run_until(lambda: stream.done)
 
 
+@pytest.mark.parametrize("copying", [False, True])
+@pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOBUFS])
+def test_a_kernel_without_memory_for_a_moment_costs_no_byte(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, code: int, copying: bool
+) -> None:
+    stream, lacking, splice = Stream(parts), [1, 1], os.splice
+    stream.output._copying = copying
+
+    def refuse(*arguments: object, **options: object) -> int:
+        if lacking:
+            raise OSError(lacking.pop() and code, "no memory")
+        return splice(*arguments, **options)  # type: ignore[arg-type]
+
+    class Lacking:
+        """The connection, without memory for a moment."""
+
+        def __init__(self, real: _socket.socket) -> None:
+            self._real = real
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+        def send(self, chunk: bytes) -> int:
+            if lacking:
+                raise OSError(lacking.pop() and code, "no memory")
+            return self._real.send(chunk)
+
+    monkeypatch.setattr(output_room.os, "splice", refuse)
+    assert stream.output._connection is not None
+    stream.output._connection = Lacking(stream.output._connection)  # type: ignore[assignment]
+    os.write(stream.write_end, b"all the same")
+    received: list[bytes] = []
+    parts.run_until(lambda: received.append(read_available(stream.host)) or b"".join(received))  # type: ignore[func-returns-value]
+    assert (b"".join(received), lacking) == (b"all the same", [])
+    stream.end()
+    stream.host.close()
+    parts.run_until(lambda: stream.done)
+
+
 def test_without_a_connection_everything_is_read_and_nothing_is_wanted(parts: Parts) -> None:
     stream = Stream(parts, connected=False)
     assert not stream.output.wanted

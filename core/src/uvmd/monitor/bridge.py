@@ -13,7 +13,7 @@ import os
 
 from uvmd.monitor import dial, kept
 from uvmd.monitor.frames import DEFAULT_MAX_INBOUND_BYTES, HEADER_BYTES, FrameReader
-from uvmd.monitor.loop import EDGE, ERROR, HANGUP, IN, OUT, Loop
+from uvmd.monitor.loop import EDGE, ERROR, HANGUP, IN, NO_MEMORY, OUT, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -243,7 +243,10 @@ class Bridge:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._lose(f"read: {error.strerror}")
+                if error.errno in NO_MEMORY:
+                    self._loop.call_later(RETRY_S, self._read)
+                else:
+                    self._lose(f"read: {error.strerror}")
                 return
             if not data:
                 self._lose("end of file")
@@ -274,7 +277,10 @@ class Bridge:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._lose(f"write: {error.strerror}")
+                if error.errno in NO_MEMORY:  # the host would take the end for that of all containers
+                    self._loop.call_later(RETRY_S, self._write)
+                else:
+                    self._lose(f"write: {error.strerror}")
                 return
             if self._written == len(frame):
                 self._queue.popleft()

@@ -21,6 +21,9 @@ ERROR = select.EPOLLERR
 HANGUP = select.EPOLLHUP | select.EPOLLRDHUP
 EDGE = select.EPOLLET
 
+#: The kernel had no memory for a socket at this moment. No event says when it has: ask again.
+NO_MEMORY = (errno.ENOMEM, errno.ENOBUFS)
+
 _TIDY_TIMERS = 256
 _LONGEST_WAIT_S = 3600.0
 

@@ -14,7 +14,7 @@ import errno
 import os
 import select
 
-from uvmd.monitor.loop import EDGE, IN, OUT
+from uvmd.monitor.loop import EDGE, IN, NO_MEMORY, OUT
 from uvmd.monitor.redial import RETRY_S, Redial
 
 TYPE_CHECKING = False
@@ -214,6 +214,8 @@ class Output:
     def _splice_failed(self, error: OSError) -> int:
         if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
             self._copying = True  # this kind of socket cannot be spliced to
+        elif error.errno in NO_MEMORY:
+            self._wait_for_memory()
         else:
             self._connection_failed(error)
         return 1
@@ -255,6 +257,8 @@ class Output:
         except BlockingIOError:
             raise
         except OSError as error:
+            if error.errno in NO_MEMORY:
+                self._wait_for_memory()
             self._connection_failed(error)
             return chunk if self._redialling and record else None
         if record and self._redial is not None:
@@ -278,6 +282,11 @@ class Output:
             self._tee = -1
 
     # A connection that fails
+
+    def _wait_for_memory(self) -> None:
+        """Have it tried again; raises BlockingIOError."""
+        self._tools.loop.call_later(RETRY_S, self.advance)
+        raise BlockingIOError
 
     def _connection_failed(self, error: OSError) -> None:
         self._drop_connection()
