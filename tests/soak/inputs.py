@@ -121,7 +121,7 @@ class Inputs:
         self._dear += 1
         if self._dear % 1000 == 0:
             return self._huge(self._chance.choice([70_000, 200_000, 1_000_000]))
-        if self._dear % 25_000 == 1:
+        if self._dear % 25_000 == 12_345:
             return self._huge(15 << 20)
         return self._chance.choices(self._kinds, self._weights)[0]()
 

@@ -22,6 +22,7 @@ from soak.aftermath import GROWTH, SOON, Watch, growth, log_figure
 from soak.inputs import Inputs
 from support import specs
 from support.containers import new_id
+from support.daemon import Daemon
 from support.host import (
     CREATE,
     DELETE,
@@ -104,15 +105,21 @@ class Sent(NamedTuple):
     probe: Probe | None
 
 
+def sandboxed(stance: Stance) -> Daemon:
+    """A daemon in a machine of its own."""
+    vm = SandboxedDaemon(options=stance.options)
+    (vm.folder / "config").write_text(CONFIG)
+    vm.program = [*(vm.program or ()), f"--config={vm.folder}/config"]
+    return vm
+
+
 class Onslaught:
     """One daemon and its host."""
 
-    def __init__(self, stance: Stance, seed: int) -> None:
+    def __init__(self, stance: Stance, seed: int, vm: Daemon | None = None) -> None:
         self.stance = stance
         self.chance = random.Random(seed)
-        self.vm = SandboxedDaemon(options=stance.options)
-        (self.vm.folder / "config").write_text(CONFIG)
-        self.vm.program = [*(self.vm.program or ()), f"--config={self.vm.folder}/config"]
+        self.vm = vm or sandboxed(stance)
         self.victims: list[str] = []
         places = {"bundles": str(self.vm.bundles), "folder": str(self.vm.folder / "devices")}
         self.inputs = Inputs(self.chance, places, lambda: self.victims, policies=stance.policies)
@@ -131,7 +138,7 @@ class Onslaught:
         self.bridge = self.vm.connect()
         self.connections = 1
         self.holder = new_id()
-        self.bridge.create(self.holder, specs.container("/bin/sleep", "86400"))
+        self.bridge.create(self.holder, specs.container("/bin/sleep", "86400", root=self.vm.root))
         self.init = self.bridge.execute(self.holder)
         self.tidy(VICTIMS)
         if self.stance.strict:
@@ -250,7 +257,7 @@ class Onslaught:
         self.victims = alive
         while len(self.victims) < victims and not self._policy_is_set:
             victim = new_id()
-            self.bridge.create(victim, specs.container("/bin/sleep", "86400"))
+            self.bridge.create(victim, specs.container("/bin/sleep", "86400", root=self.vm.root))
             self.bridge.execute(victim)
             self.victims.append(victim)
 

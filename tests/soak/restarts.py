@@ -24,7 +24,6 @@ from typing import Any
 from bench.report import Figure
 from support import specs
 from support.containers import new_id, shell
-from support.daemon import is_running
 from support.holding import HoldingDaemon, holding
 from support.host import (
     CREATE,
@@ -67,7 +66,7 @@ class Ordeal:
         for number in range(containers):
             container_id, exit_code = new_id(), 10 + number
             script = f"{COUNTING}; exit {exit_code}"
-            self.bridge.create(container_id, specs.container(*shell(script)))
+            self.bridge.create(container_id, self.spec(script))
             init = self.bridge.execute(container_id, stdout=True)
             wait = self.bridge.send_wait(container_id, init.pid)
             self.counting.append((container_id, init, exit_code, wait))
@@ -82,6 +81,10 @@ class Ordeal:
             "mid-relay": self.relay,
             RANDOM: self.anywhere,
         }
+
+    def spec(self, script: str) -> dict[str, Any]:
+        """A container's specification."""
+        return specs.container(*shell(script), root=self.vm.root)
 
     def run(self, kills: int, each: int) -> None:
         """Kill so often, at least ``each`` times in each phase."""
@@ -133,7 +136,7 @@ class Ordeal:
 
     def create(self, place: str) -> None:
         container_id = new_id()
-        config = self.bridge.host.container_config(container_id, specs.container(*shell("exit 7")))
+        config = self.bridge.host.container_config(container_id, self.spec("exit 7"))
         self.vm.hold(place)
         creating = self.bridge.send(CREATE, body(container_id, ContainerConfig=config))
         self.asked += 1
@@ -174,7 +177,7 @@ class Ordeal:
         """Have several things under way, and kill at some moment."""
         container_id, init, _, _ = self.random.choice(self.counting)
         fresh = new_id()
-        config = self.bridge.host.container_config(fresh, specs.container(*shell("echo all; exit 3")))
+        config = self.bridge.host.container_config(fresh, self.spec("echo all; exit 3"))
         port, listener = self.bridge.host.next_port()
         output = Output(listener)
         self.bridge.host.streams.append(output)
@@ -213,7 +216,7 @@ class Ordeal:
     def check_running(self) -> None:
         assert self.vm.monitor_pid == self.monitor_pid
         assert self.bridge.is_open
-        lost = [init.pid for _, init, _, _ in self.counting if not is_running(init.pid)]
+        lost = [init.pid for _, init, _, _ in self.counting if not self.vm.runs(init.pid)]
         assert not lost, f"containers are gone: {lost}"
 
     def end(self) -> None:

@@ -108,6 +108,8 @@ class Daemon:
         self._daemon_killed = False
         #: The whole log, once the folders are gone.
         self.last_log = ""
+        #: The root file system of containers, if it is not the one that all tests share.
+        self.root: Path | None = None
 
     # -- life
 
@@ -185,6 +187,10 @@ class Daemon:
         wait_until(lambda: not is_running(pid), what="the daemon is dead")
         self._daemon_killed = True
         return pid
+
+    def runs(self, pid: int) -> bool:
+        """Whether a process of the machine that it is in charge of runs."""
+        return is_running(pid)
 
     def stop(self, sig: int = signal.SIGTERM, timeout_s: float = STOP_S) -> int:
         """Send a signal to the monitor and return the exit status."""
