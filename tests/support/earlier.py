@@ -45,20 +45,17 @@ class Held(Daemon):
     """A daemon whose successors wait until they may begin."""
 
     def argv(self) -> list[str]:
-        monitor, daemon = self.parts()
+        python = str(machine.BIN / "python")
+        monitor = str(Path(uvmd.__file__).parent / "monitor" / "__main__.py")
+        flags = [f"--{key}={value}" for key, value in self.options.items()]
         waiting = 'while [ -e "$0" ]; do sleep 0.02; done; exec "$@"'
-        return [*monitor, "--", "/bin/sh", "-c", waiting, str(self.hold), *daemon]
+        # As `uvmd serve` does it, with a moment before the daemon.
+        held = ["/bin/sh", "-c", waiting, str(self.hold), python, "-I", "-m", "uvmd.daemon", *flags]
+        return [python, "-I", "-S", monitor, "--", *held]
 
     @property
     def hold(self) -> Path:
         return self.folder / "hold"
-
-    def parts(self) -> tuple[list[str], list[str]]:
-        """The command lines of monitor and daemon."""
-        python = str(machine.BIN / "python")
-        monitor = str(Path(uvmd.__file__).parent / "monitor" / "__main__.py")
-        flags = [f"--{key}={value}" for key, value in self.options.items()]
-        return [python, "-I", "-S", monitor], [python, "-I", "-m", "uvmd.daemon", *flags]
 
 
 class Made:
