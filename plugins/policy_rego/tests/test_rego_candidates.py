@@ -99,3 +99,57 @@ def test_a_question_reads_no_metadata_whole_that_grow_with_the_containers(
     for point, input in asked:
         assert one.enforce(point, input).allowed, point
     assert set(read) <= {"operatingsystem", "issuers"}
+
+
+VENDORS = """default modify_resource := {"allowed": false}
+modify_resource := {"allowed": true} if {
+    input.resource_type == "example.com/Lamp"
+    not data.metadata.lamps[input.settings.Led]
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("", VENDORS),
+        ("reason := data.framework.reason\n", 'reason := {"errors": data.framework.errors}\n'),
+        (
+            "get_properties := data.framework.get_properties\n",
+            'get_properties := {"allowed": input.x == 1}\n',
+        ),
+    ],
+    ids=["a vendor's rule", "an older tool's reason", "a point of its own"],
+)
+def test_rules_beside_what_is_declared_do_not_keep_it_from_the_index(old: str, new: str) -> None:
+    text = policy(container(layers=["p1", "p2"]), container(layers=["q"]))
+    one = Session(text.replace(old, new) if old else text + new)
+    assert one.documents.static
+    assert looked_up(one) == searched(one)
+    assert one.enforce("mount_device", device("q", 0)).allowed
+    assert not one.enforce("mount_device", device("r", 1)).allowed
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "more := [one | some one in containers; input.x]\n",
+        "platform_rules := [input.rule]\n",
+        "odd if { data.framework.mount_device with data.policy.lists as input.x }\n",
+        "api_svn := input.x\n",
+    ],
+    ids=["a list by its name", "a list of the request's", "another document in its place", "a version"],
+)
+def test_rules_that_could_have_a_part_in_it_do(more: str) -> None:
+    assert not Session(policy(more=more)).documents.static
+
+
+def test_a_policy_that_looks_at_the_default_mounts_itself_sees_those_that_were_added() -> None:
+    rule = 'get_properties := {"allowed": count(data.defaultMounts) == input.count}\n'
+    alias = "get_properties := data.framework.get_properties\n"
+    one = Session(policy().replace(alias, rule), default_mounts=[])
+    assert one.documents.static
+    assert one.enforce("get_properties", {"count": 0}).allowed
+    one.documents.extend_default_mounts([{"destination": "/x"}])
+    assert one.enforce("get_properties", {"count": 1}).allowed
+    assert one.enforce("mount_device", device("base", 0)).allowed

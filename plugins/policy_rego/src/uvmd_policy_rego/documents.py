@@ -33,7 +33,9 @@ class Documents:
         self.store = Store()
         self.store.apply([Operation("map", "operatingsystem", "add", "ostype", "linux")])
         left, self._lists = split(text)
-        self.static = modules.is_static(left)
+        #: Whether the candidates are the same at every question.
+        self.static = modules.is_static(left) or modules.is_settled(left)
+        self._reads_mounts = modules.reads_mounts(left)
         self.default_mounts = [dict(mount) for mount in default_mounts]
         self.added_mounts = 0
         self._mounts = {"default": predicates.Mounts(self.default_mounts)}
@@ -208,11 +210,11 @@ class Documents:
     # What changes beside the metadata
 
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
-        """Add to the default mounts. Only policies that read ``data`` themselves pay for it."""
+        """Add to the default mounts. Only policies that could look at them themselves pay for it."""
         self.default_mounts.extend(dict(mount) for mount in mounts)
         self.added_mounts += len(mounts)
         self._mounts["default"] = predicates.Mounts(self.default_mounts)
-        if not self.static:
+        if self._reads_mounts:
             for engine in {id(e): e for e in (self._base, self._engine)}.values():
                 engine.replace_data(self._data())
 

@@ -17,9 +17,7 @@ _FRAMEWORK = (
     "versions", "candidates", "predicates", "rules", "fragments", "reasons", "reasons_fragments",
 )  # fmt: skip
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_WORDS = (
-    "as contains data default else every false if import in input not null package set some true with"
-)
+_WORDS = "as contains data default else every false if import in input not null package set some true with"
 _KEYWORDS = frozenset(_WORDS.split())
 _TEXTS_AND_COMMENTS = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|#[^\n]*')
 _ALIAS = re.compile(r"^[ \t]*([a-z0-9_]+)[ \t]*:?=[ \t]*data\.framework\.\1[ \t\r]*$", re.MULTILINE)
@@ -27,6 +25,14 @@ _ALIAS = re.compile(r"^[ \t]*([a-z0-9_]+)[ \t]*:?=[ \t]*data\.framework\.\1[ \t\
 _OUTSIDE = re.compile(
     r"\b(?:data|input|with|time|rand|uuid|http|net|opa|uvmd|import(?!\s+(?:future|rego)\b))\b"
 )
+#: What could read the default mounts, which lie in data beside our packages.
+_OTHER_DATA = re.compile(r"\bdata\b(?!\.(?:framework|metadata|policy)\b)")
+#: What makes candidates of a policy's text. `with` could put anything in their place.
+_DECLARING = re.compile(
+    r"\b(?:with|fragments|containers|external_processes|platform_rules|transparency_trust_lists"
+    r"|api_version|api_svn|framework_version|framework_svn)\b"
+)
+_PLAIN_VERSION = re.compile(r'^(?:api|framework)_(?:version|svn)[ \t]*:?=[ \t]*""[ \t\r]*$', re.MULTILINE)
 
 
 @cache
@@ -64,6 +70,20 @@ def is_static(text: str) -> bool:
     outside of the text is not. Only then may anything be computed ahead.
     """
     return _OUTSIDE.search(_ALIAS.sub("", bare(text))) is None
+
+
+def is_settled(left: str) -> bool:
+    """Say whether what ``literals.split`` left of a policy has no part in what it declares.
+
+    Its rules may then ask whatever they like: the lists are elsewhere, the versions are plain
+    texts, and nothing here speaks of either.
+    """
+    return _DECLARING.search(_PLAIN_VERSION.sub("", bare(left))) is None
+
+
+def reads_mounts(text: str) -> bool:
+    """Say whether the text could look at the default mounts itself."""
+    return _OTHER_DATA.search(bare(text)) is not None
 
 
 def bare(text: str) -> str:
