@@ -114,14 +114,16 @@ class Inputs:
         ]
         self._kinds = [make for _, make in kinds]
         self._weights = [weight for weight, _ in kinds]
-        self._dear = 0
+        self._made = 0
+        #: Whether requests of many MiB are among them.
+        self.huge = True
 
     def next(self) -> Input:
         """Return the next one."""
-        self._dear += 1
-        if self._dear % 1000 == 0:
+        self._made += 1
+        if self._made % 1000 == 0:
             return self._huge(self._chance.choice([70_000, 200_000, 1_000_000]))
-        if self._dear % 25_000 == 12_345:
+        if self._made % 10_000 == 2345 and self.huge:
             return self._huge(15 << 20)
         return self._chance.choices(self._kinds, self._weights)[0]()
 
