@@ -46,7 +46,7 @@ def test_uvmd_is_its_service_and_nothing_has_failed(booted: tuple[Guest, Boot]) 
 
 def test_its_commands_are_there(booted: tuple[Guest, Boot], uvm_image: Image) -> None:
     made, _ = booted
-    assert made.sh("uvmd --version && uvmd check").endswith("ok\n")
+    assert made.sh("uvmd --version && uvmd check", timeout_s=120).endswith("ok\n")
     # As the Debian package, whose files are as it brought them.
     assert made.sh("dpkg-query -W -f '${Status}' uvmd") == "install ok installed"
     changed = made.sh("dpkg --verify uvmd", check=False).splitlines()
