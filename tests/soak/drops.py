@@ -7,10 +7,8 @@ cases the request was obeyed, once, which is looked at with requests of its own.
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -106,8 +104,7 @@ class Drops:
     def _hang_up(self, abrupt: bool) -> None:
         """Close; or end our side, and hear what was said until the daemon hangs up too."""
         if not abrupt:
-            with socket.socket(fileno=os.dup(self.bridge._write_fd)) as ours:
-                ours.shutdown(socket.SHUT_WR)
+            self.bridge.end_writing()
             self.bridge.wait_until_closed()
         self.bridge.close()
 

@@ -115,7 +115,8 @@ class Lives:
         ended = yield WAIT, me | pid | {"TimeoutInMs": 0xFFFFFFFF}
         assert _must(ended)["ExitCode"] == expected, f"life {number}: {ended}"
         if output is not None:
-            assert output.read_all().strip() == b"life %d" % number
+            text = output.read_all()
+            assert text.strip() == b"life %d" % number, f"life {number}, kind {kind}: {text!r}"
         note = yield TOLD, me
         assert note["Type"] == ("ForcedExit" if kind > 2 else "UnexpectedExit"), note
         _must((yield DELETE, me))

@@ -211,17 +211,17 @@ class Onslaught:
     def _lose(self) -> None:
         """End the connection by a bad header or in the middle of a frame; go on with the next."""
         if self.chance.random() < 0.7:
+            self.kinds["bad header"] += 1
             self.bridge.send_bytes(self.inputs.bad_header())
-            try:
-                while True:
-                    assert self.bridge.pump(20), "a bad header did not close the connection"
-            except (Gone, ConnectionError):
-                self.kinds["bad header"] += 1
         else:
-            # What is answered on a connection that we close is answered to nobody.
-            self._take(0)
-            self.bridge.send_bytes(self.inputs.cut_frame())
             self.kinds["cut frame"] += 1
+            self.bridge.send_bytes(self.inputs.cut_frame())
+            self.bridge.end_writing()
+        try:
+            while True:
+                assert self.bridge.pump(20), "the connection was not closed"
+        except (Gone, ConnectionError):
+            pass
         self._judge()
         # Each connection negotiates for itself: such an answer is not carried over.
         self.open = {id_: sent for id_, sent in self.open.items() if sent.type != NEGOTIATE}

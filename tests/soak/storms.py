@@ -9,7 +9,6 @@ import json
 import random
 import select
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -142,10 +141,8 @@ class Storms:
                 bridge.send_bytes(bytes(HEADER.size // 2))
             elif number % 4 == 2:
                 # Nothing more comes from this host, which would still listen.
-                with socket.socket(fileno=bridge._read_fd) as half:
-                    half.shutdown(socket.SHUT_WR)
-                    assert half.recv(1) == b"", "the daemon hangs up too"
-                bridge._read_fd = bridge._write_fd = -1
+                bridge.end_writing()
+                bridge.wait_until_closed()
             elif number % 4 == 3:
                 bridge.send_bytes(self._frame_of(START, body(NULL_ID), 0)[:-1])
                 time.sleep(0.02)

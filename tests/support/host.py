@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import select
+import socket
 import struct
 import time
 from collections.abc import Mapping
@@ -221,6 +222,11 @@ class Connection:
         except Gone:
             return
         raise AssertionError("the daemon kept the connection open")
+
+    def end_writing(self) -> None:
+        """Half-close: nothing more comes from us, and what is on its way to us is still heard."""
+        with socket.socket(fileno=os.dup(self._write_fd)) as ours:
+            ours.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close the connection; a second time does nothing."""
