@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 
@@ -52,6 +53,18 @@ def test_tee_copies_a_pipe_without_emptying_it() -> None:
     assert caught.value.errno in (errno.EINVAL, errno.EBADF)
     for fd in (*first, *second):
         os.close(fd)
+
+
+def test_a_signal_does_not_end_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [(-1, errno.EINTR), (-1, errno.EINTR), (7, 0)]
+
+    def tee(*_: int) -> int:
+        count, code = answers.pop(0)
+        ctypes.set_errno(code)
+        return count
+
+    monkeypatch.setattr(_sys, "_tee", tee)
+    assert _sys.tee(0, 1, 100) == 7
 
 
 def test_large_blocks_can_be_told_to_go_back() -> None:

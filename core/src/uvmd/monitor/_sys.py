@@ -8,6 +8,7 @@ ignored in the child, which every container would inherit.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 TYPE_CHECKING = False
@@ -59,10 +60,14 @@ def tee(source: int, target: int, count: int) -> int:
     Raises:
         BlockingIOError: the source is empty or the target full.
     """
-    copied: int = _tee(source, target, count, _SPLICE_F_NONBLOCK)
-    if copied < 0:
-        raise _error(_get_errno(), "tee")
-    return copied
+    while True:
+        copied: int = _tee(source, target, count, _SPLICE_F_NONBLOCK)
+        if copied >= 0:
+            return copied
+        # The kernel looks for a signal, of which a child's end is one, before it finds that
+        # nothing is there. Python's own calls are repeated likewise (PEP 475).
+        if (code := _get_errno()) != errno.EINTR:
+            raise _error(code, "tee")
 
 
 class PosixSpawn:
