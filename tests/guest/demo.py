@@ -164,7 +164,7 @@ def show(demo: Demo) -> None:
     )
     assert "served from persistent memory\nwritten\n" in text
 
-    say("6. The daemon dies (kill -9). Its monitor keeps the container and starts another.")
+    say("6. The daemon dies (kill -9). Its monitor keeps the container, systemd starts another.")
     dead = guest.daemon.kill()
     print(f"  -> it was process {dead}, now it is {guest.daemon.wait_for_another(dead)}", flush=True)
     demo.uvmctl("exec", "web", "sh", "-c", "cat /srv/new; exit 3", expect=3)
