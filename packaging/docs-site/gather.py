@@ -29,6 +29,7 @@ TABS: Mapping[str, tuple[str, ...]] = {
         "figures.md",
         "start-up.md",
         "restart.md",
+        "soak.md",
         "comparison.md",
     ),
     "Vendors": ("tutorial.md", "plugins.md", "guest-tests.md"),
