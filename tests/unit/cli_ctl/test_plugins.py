@@ -187,3 +187,15 @@ def test_a_verb_that_cannot_hang_there_is_said_and_left_out(
 def test_nothing_hangs_below_a_verb_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     with_names(monkeypatch, {"image burn": f"{HERE}:read"})
     assert plugins.plugin_verbs(taken=app.VERBS) == {}
+
+
+def test_a_plugin_s_own_command_stays_as_it_was_made(
+    invoke: Invoke, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = click.Group("things")
+    before, made = poke.invoke, dict(group.commands)
+    monkeypatch.setattr(f"{HERE}.things", group, raising=False)
+    places = {"poke": "poke", "things": "things", "things poke": "poke"}
+    provide(monkeypatch, **{name: f"{HERE}:{where}" for name, where in places.items()})
+    assert invoke("things", "poke", "c1").exit_code == 4
+    assert (poke.invoke, group.commands) == (before, made)

@@ -7,6 +7,7 @@ that a verb talks to is usually another machine's.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from copy import copy
 from typing import Any
 
 import click
@@ -80,8 +81,6 @@ def _hang(group: click.Command, verb: str, command: click.Command) -> None:
     """
     if not isinstance(group, click.Group):
         raise ConfigError(f"{group.name} is no group")
-    if group.commands.get(verb) is command:
-        return  # by an earlier look in this process
     if not verb or " " in verb or verb in group.list_commands(click.Context(group)):
         raise ConfigError(f"{group.name} takes no verb {verb!r:.64}")
     # A group that needs a client has one by then, and its verbs inherit it.
@@ -93,8 +92,12 @@ def with_client(command: click.Command) -> click.Command:
     """Let a plugin's verb run with a connected client as its context's object.
 
     The connection is made when the verb is invoked, so its ``--help`` needs no daemon.
-    A command whose attribute ``needs_client`` is False works without one.
+    A command whose attribute ``needs_client`` is False works without one. What the plugin
+    made stays as it is: its own code may use it too.
     """
+    command = copy(command)
+    if isinstance(command, click.Group):
+        command.commands = dict(command.commands)
     if getattr(command, "needs_client", True) is False:
         return command
     invoke = command.invoke
