@@ -168,6 +168,18 @@ def test_statuses_of_strangers_are_kept_only_while_somebody_may_name_them(
     assert family.children._strays == {}
 
 
+def test_statuses_of_strangers_do_not_pile_up_while_programs_overlap(
+    parts: Parts, kernel: FakeKernel, tmp_path: Path
+) -> None:
+    family = Family(parts, tmp_path / "pid")
+    for number in range(50):
+        later = Run(parts.loop, 1000 + number, -1, 0, None, b"pid", 60, lambda *_: None)
+        family.children.add_run(later)
+        family.reap(kernel, (2000 + number, 1), (999 + number if number else RUNTIME, 1))
+    assert set(family.children._strays) == {2049}
+    later.deadline.cancel()
+
+
 def test_at_the_deadline_the_group_is_killed(parts: Parts, kernel: FakeKernel) -> None:
     killed: list[object] = []
     run = Run(parts.loop, RUNTIME, -1, 0, None, b"", 0.005, lambda *_: None)

@@ -108,15 +108,19 @@ class Children:
         self._on_daemon_exited = on_daemon_exited
         self._runs: dict[int, Run] = {}
         self._slots: dict[int, Slot] = {}
-        self._strays: dict[int, int] = {}
-        self._adopting = 0
+        #: Reaped and nobody's so far, the oldest first: status, and how many there were before.
+        self._strays: dict[int, tuple[int, int]] = {}
+        self._seen = 0
+        #: How many there were when each program began that may yet leave us one, the oldest first.
+        self._adopting: dict[Run, int] = {}
         self._idle: list[tuple[int, Callable[[], None]]] = []
         self.daemon_pid = 0
 
     def add_run(self, run: Run) -> None:
         """Wait for a program that was just started."""
         self._runs[run.pid] = run
-        self._adopting += bool(run.pid_file)
+        if run.pid_file:
+            self._adopting[run] = self._seen
 
     def when_idle(self, request: int, call: Callable[[], None]) -> None:
         """Call once nothing runs to completion any more for a request of the host."""
@@ -154,16 +158,26 @@ class Children:
             elif pid == self.daemon_pid:
                 self.daemon_pid, daemon_status = 0, status
             elif self._adopting:
-                self._strays[pid] = status
+                self._strays[pid] = status, self._seen
+                self._seen += 1
         # After the whole batch: what a runtime has left us may have died in the same one.
         for run, status in finished:
             self._finish(run, status)
         if finished and self._idle:
             self._tell_idle()
-        if not self._adopting:
-            self._strays.clear()
+        if finished:
+            self._forget_strays()
         if daemon_status is not None:
             self._on_daemon_exited(daemon_status)
+
+    def _forget_strays(self) -> None:
+        """Keep those that a program may name which was there when they died."""
+        since = next(iter(self._adopting.values()), self._seen)
+        while self._strays:
+            pid, (_, number) = next(iter(self._strays.items()))
+            if number >= since:
+                return
+            del self._strays[pid]
 
     def kill_runs(self) -> None:
         """Kill whatever runs to completion."""
@@ -180,8 +194,7 @@ class Children:
     def _finish(self, run: Run, status: int) -> None:
         pid = 0
         failure = None
-        if run.pid_file:
-            self._adopting -= 1
+        self._adopting.pop(run, None)
         if status == 0 and run.slot is not None:
             try:
                 run.slot.take_master()
@@ -194,7 +207,7 @@ class Children:
         run.done(run, status, failure, pid)
         if pid and run.slot is not None and pid in self._strays:
             self._slots.pop(pid, None)
-            self._tell_exited(run.slot, self._strays.pop(pid))
+            self._tell_exited(run.slot, self._strays.pop(pid)[0])
 
     def _tell_exited(self, slot: Slot, status: int) -> None:
         # One slot's trouble must not lose the statuses behind it in the batch.
