@@ -128,6 +128,29 @@ def test_operators_too_deep_to_be_looked_at_are_the_engine_s() -> None:
     session.close()
 
 
+@pytest.mark.parametrize(("long", "allowed"), [(False, True), (True, False)])
+def test_an_operator_s_wrong_type_in_a_long_text_denies(long: bool, allowed: bool) -> None:
+    words = "\n".join(f'word_{number} := "{"x" * 90}"' for number in range(700 if long else 7))
+    session = Session(
+        f'package policy\napi_version := "0.12.0"\n{words}\nbad if {{ x := 1 + input.x; x }}\n'
+        'get_properties := {"allowed": true} if not bad\n'
+    )
+    decision = session.enforce("get_properties", {"x": "a"})
+    assert decision.allowed is allowed
+    assert session.enforce("get_properties", {"x": -1}).allowed is False
+    session.close()
+
+
+@pytest.mark.parametrize("call", ['sprintf("%d", [])', 'io.jwt.decode("a")'])
+def test_what_the_engine_has_otherwise_or_not_at_all_allows_nothing(call: str) -> None:
+    session = Session(
+        f'package policy\napi_version := "0.12.0"\nwrong if {{ x := {call}; x }}\n'
+        'get_properties := {"allowed": true} if wrong\n'
+    )
+    assert not session.enforce("get_properties", {}).allowed
+    session.close()
+
+
 def test_texts_comments_and_own_functions_are_left_alone() -> None:
     text = 'package x\n# count(1)\na := "count(1)"\nb := `lower(1)`\nc := data.z.count(1)\nd := my_count(2)\n'
     assert directed(text) == text
