@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from uvmd.errors import ConfigError
-from uvmd.linux.files import unlink_if_there, write_all
+from uvmd.linux.files import unlink_if_there, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +63,7 @@ class RunDir:
 
     def _write_gate(self, text: bytes) -> None:
         aside = f"{self.path}/{_GATE}.new"
-        try:
-            write_all(_open_new(aside), text)
-        except OSError:
-            unlink_if_there(aside)
-            raise
+        write_whole(aside, text)
         os.rename(aside, f"{self.path}/{_GATE}")
 
     def _set_aside(self, size: int) -> None:
@@ -79,12 +75,11 @@ class RunDir:
             pass
         try:
             # Not sparse: room that is written to is room that is there.
-            write_all(_open_new(path), bytes(size))
+            write_whole(path, bytes(size))
         except OSError as error:
             log.warning(
                 "no room could be set aside for the gate's state, ignoring", extra={"errno": error.errno}
             )
-            unlink_if_there(path)
 
     def load_gate(self) -> dict[str, Any] | None:
         """Return what the gate kept, or None where no daemon of this VM had anything to keep.
@@ -112,7 +107,3 @@ class RunDir:
     def close(self) -> None:
         """End the claim."""
         os.close(self._claim)
-
-
-def _open_new(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from uvmd.host.containers import Container, State
 from uvmd.host.processes import Kind, Process
-from uvmd.linux.files import unlink_if_there, write_all
+from uvmd.linux.files import unlink_if_there, write_whole
 from uvmd.observe.steps import step
 from uvmd.oci.role import Kind as ContainerKind
 from uvmd.oci.role import Role
@@ -139,15 +139,9 @@ class Journal:
         self._take_aside(name)
 
     def _write_aside(self, name: str, entry: Entry) -> None:
-        aside = f"{self._directory}/{name}.new"
         with step("journal"):
-            fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                write_all(fd, json.dumps(entry, separators=(",", ":")).encode())
-            except OSError as error:
-                # A full disk needs the room that half an entry takes.
-                unlink_if_there(aside)
-                raise OSError(error.errno, error.strerror, aside) from error
+            text = json.dumps(entry, separators=(",", ":"))
+            write_whole(f"{self._directory}/{name}.new", text.encode())
 
     def _take_aside(self, name: str) -> None:
         path = f"{self._directory}/{name}.json"

@@ -14,7 +14,7 @@ import json
 import os
 from typing import Final
 
-from uvmd.linux.files import unlink_if_there, write_all
+from uvmd.linux.files import unlink_if_there, write_whole
 
 _FEW_BYTES: Final = 64 << 10
 _FEW_LINES: Final = 8
@@ -78,7 +78,11 @@ class Latest:
 
     def _replace(self, line: bytes) -> None:
         aside = f"{self._path}.new"
-        write_all(_open(aside), line)
+        try:
+            write_whole(aside, line)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(aside), mode=0o700, exist_ok=True)
+            write_whole(aside, line)
         unlink_if_there(self._path)
         os.rename(aside, self._path)
 
@@ -87,12 +91,3 @@ def _last(text: bytes) -> bytes:
     """The last whole line; releases before lines wrote one value, and no end."""
     lines = text.rsplit(b"\n", 2)
     return lines[-2] if len(lines) > 1 else text
-
-
-def _open(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        return os.open(path, flags, 0o600)

@@ -18,6 +18,19 @@ def write_all(fd: int, data: bytes) -> None:
         os.close(fd)
 
 
+def write_whole(path: str, data: bytes) -> None:
+    """Write a file for its owner alone, in place of what was there; whole, or there is none.
+
+    Raises OSError, which names the path. A full disk gets back the room of a half-written one.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(fd, data)
+    except OSError as error:
+        unlink_if_there(path)
+        raise OSError(error.errno, error.strerror, path) from error
+
+
 def unlink_if_there(path: str) -> None:
     """Remove a file; a missing one is fine."""
     try:
