@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,19 @@ def call(*argv: str, actions: Any = None) -> None:
 
 
 class Bare:
-    """One runtime and one bundle, taken over from a container that uvmd made."""
+    """One runtime and one bundle, taken over from a container that uvmd made.
 
-    def __init__(self, runtime: str, config: dict[str, Any], folder: Path) -> None:
+    ``renew`` is called before each life, outside of its time.
+    """
+
+    def __init__(
+        self,
+        runtime: str,
+        config: dict[str, Any],
+        folder: Path,
+        renew: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._renew = renew
         self.program = machine.runtime_path(runtime)
         self.bundle = folder / f"bare-{runtime}"
         self.bundle.mkdir()
@@ -69,6 +80,7 @@ class Bare:
 
     def life(self, args: list[str]) -> float:
         """Create, start, the init's exit, delete; returns the seconds it took."""
+        self._renew()
         name = self._new(args)
         began = time.perf_counter()
         pid = self.create(name)

@@ -10,9 +10,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from bare import Bare
 from report import Figure, milliseconds
-from stances import clock, with_own_root
+from stances import bare_beside, clock
 
 from support import specs
 from support.containers import created, new_id
@@ -86,11 +85,11 @@ def config_of(daemon: Daemon, bridge: Connection) -> dict[str, Any]:
             source = Path(mount.get("source", ""))
             if bundle in source.parents:
                 mount["source"] = str(shutil.copy2(source, daemon.folder))
-    return with_own_root(bridge, config, daemon.folder)
+    return config
 
 
 def life_against_bare(daemon: Daemon, bridge: Connection, runtime: str, count: int) -> Figure:
-    bare = Bare(runtime, config_of(daemon, bridge), daemon.folder)
+    bare = bare_beside(bridge, runtime, config_of(daemon, bridge), daemon.folder)
     for _ in range(3):
         one_life(bridge), bare.life(TRUE)
     ours, theirs = [], []
@@ -103,7 +102,7 @@ def life_against_bare(daemon: Daemon, bridge: Connection, runtime: str, count: i
 
 
 def exec_against_bare(daemon: Daemon, bridge: Connection, runtime: str, count: int) -> Figure:
-    bare = Bare(runtime, config_of(daemon, bridge), daemon.folder)
+    bare = bare_beside(bridge, runtime, config_of(daemon, bridge), daemon.folder)
     process = specs.process(*TRUE)
     process_file = Path(daemon.folder, "process.json")
     process_file.write_text(json.dumps(process))

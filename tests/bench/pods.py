@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bare import Bare
 from footprint import MIB, settled
 from lives import FOREVER, NO_STREAMS, TRUE
 from report import Figure, milliseconds
-from stances import Stance, clock, with_own_root
+from stances import Stance, bare_beside, clock
 
 from support import leaks
 from support.containers import new_id
@@ -44,13 +43,13 @@ def config_of(daemon: Daemon, made: Pod) -> dict[str, Any]:
         elif made.root in source.parents and source.is_file():
             mount["source"] = str(shutil.copy2(source, daemon.folder))
     made.remove(workload)
-    return with_own_root(made.bridge, config, daemon.folder)
+    return config
 
 
 def workload_against_bare(daemon: Daemon, bridge: Connection, runtime: str, count: int) -> Figure:
     ours, theirs = [], []
     with pod(bridge) as made:
-        bare = Bare(runtime, config_of(daemon, made), daemon.folder)
+        bare = bare_beside(bridge, runtime, config_of(daemon, made), daemon.folder)
         for number in range(count + 3):
             alone = bare.life(TRUE)
             container_id = new_id()
@@ -79,7 +78,7 @@ def pod_of_three(daemon: Daemon, bridge: Connection, runtime: str, count: int) -
     config["mounts"] = [mount for mount in config["mounts"] if mount["destination"] != "/mnt"]
     folder = daemon.folder / "three"
     folder.mkdir()
-    bare = Bare(runtime, config, folder)
+    bare = bare_beside(bridge, runtime, config, folder)
     ours, theirs = [], []
     for number in range(count + 2):
         began = time.perf_counter()

@@ -7,16 +7,18 @@ the VM strict (``sixty.py``).
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sixty
+from bare import Bare
 
 from support.daemon import Daemon, running
 from support.host import DUMP_STACKS, NULL_ID, Connection
@@ -70,17 +72,37 @@ def clock(bridge: Connection) -> float:
     return time.perf_counter() - (bridge.aside_s if isinstance(bridge, sixty.Layered) else 0.0)
 
 
-def with_own_root(bridge: Connection, config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The runtime's configuration with a root that does not go with the container: for a bare one.
+class OwnRoot:
+    """An overlay for the bare runtime, as new at every container as those that uvmd's containers get.
 
-    Layers get another overlay, which goes with the daemon's folder.
+    The runtime makes the mount points of a new root, which takes time on both sides; putting
+    the root together takes none on either.
     """
+
+    def __init__(self, layers: Sequence[str], folder: Path) -> None:
+        self._parts = {name: str(folder / f"bare-{name}") for name in ("rootfs", "upper", "work")}
+        self._data = f"lowerdir={':'.join(layers)},upperdir={self._parts['upper']},workdir={self._parts['work']}"
+        self.path = self._parts["rootfs"]
+        self._there = False
+
+    def renew(self) -> None:
+        if self._there:
+            mounts.unmount(self.path)
+        for part in self._parts.values():
+            shutil.rmtree(part, ignore_errors=True)
+            os.mkdir(part)
+        mounts.mount("overlay", self.path, "overlay", 0, self._data)
+        self._there = True
+
+
+def bare_beside(bridge: Connection, runtime: str, config: dict[str, Any], folder: Path) -> Bare:
+    """The bare runtime with this configuration, and a root of its own where uvmd's container has layers."""
     if not isinstance(bridge, sixty.Layered):
-        return config
-    root, upper, work = (tempfile.mkdtemp(prefix=name, dir=folder) for name in ("root", "upper", "work"))
-    data = f"lowerdir={':'.join(bridge.layers[-sixty.LAYERS :])},upperdir={upper},workdir={work}"
-    mounts.mount("overlay", root, "overlay", 0, data)
-    return {**config, "root": {**config["root"], "path": root}}
+        return Bare(runtime, config, folder)
+    # It goes with the daemon's folder.
+    root = OwnRoot(bridge.layers[-sixty.LAYERS :], folder)
+    root.renew()
+    return Bare(runtime, {**config, "root": {**config["root"], "path": root.path}}, folder, root.renew)
 
 
 @contextmanager
