@@ -46,8 +46,9 @@ class Documents:
         self._indexed: int | None = None
         #: Layer hashes and containers without any fragment.
         self._own: tuple[list[Any], list[Any]] | None = None
-        # What a result said of candidates by their places, under a text that nobody can guess.
-        self._places: dict[str, list[int]] = {}
+        # Containers that a result speaks of, by a text that nobody can guess: as a whole they
+        # would be written out, read and compared again at each step.
+        self._handles: dict[str, list[Any]] = {}
         self._seen = set(modules.METADATA_NAMES)
         #: Modules of fragments that stay, by issuer and feed: namespace and text.
         self.kept: dict[tuple[str, str], tuple[str, str]] = {}
@@ -93,23 +94,30 @@ class Documents:
             raise EngineError("unable to load results object from Rego query")
         if "metadata" in result:
             self._apply([self._whole(one) for one in parse_operations(result.pop("metadata"))])
-        self._places.clear()
+        self._handles.clear()
         return result
 
     def _whole(self, operation: Operation) -> Operation:
-        """Put the candidates themselves where a result has named them, by place or by an equal."""
-        if self.static and operation.name == "matches" and isinstance(operation.value, list):
-            return operation._replace(value=self._index.shared(operation.value))
-        places = self._places.get(operation.value) if isinstance(operation.value, str) else None
-        if places is None:
-            return operation
-        before = self.store.entry(operation.name, operation.key)[0]
-        return operation._replace(value=[before[place] for place in places])
+        """Put the candidates themselves where a result has named them, by a handle or by an equal."""
+        name, value = operation.name, operation.value
+        if self.static and name == "matches" and isinstance(value, list):
+            return operation._replace(value=self._index.shared(value))
+        containers = self._handles.get(value) if isinstance(value, str) else None
+        return operation if containers is None else operation._replace(value=containers)
 
-    def _keep(self, places: list[int]) -> str:
+    def _keep(self, containers: list[Any]) -> str:
         handle = f"uvmd {os.urandom(16).hex()}"
-        self._places[handle] = places
+        self._handles[handle] = containers
         return handle
+
+    def _kept_of(self, container: object, places: list[int]) -> str:
+        before = self.store.entry("matches", container)[0]
+        return self._keep([before[place] for place in places])
+
+    def _places(self, found: list[Any]) -> list[list[int]]:
+        """Return ``[places]`` of ``[containers]`` in the engine's data, ``[]`` if one is not there."""
+        places = self._index.places(found[0]) if found and isinstance(found[0], list) else None
+        return [] if places is None else [places]
 
     def _apply(self, operations: list[Operation]) -> None:
         new = {operation.name for operation in operations} - self._seen
@@ -224,10 +232,19 @@ class Documents:
     def _refresh(self) -> None:
         version = self.store.versions.get("issuers", 0)
         self._engine.set_input("{}") if self._indexed is None else None
-        self._index.refresh(*self._candidates())
+        candidates = self._candidates()
+        if self._indexed is None:
+            self._declare(candidates[1])
+        self._index.refresh(*candidates)
         self._indexed = version
         # Whether a candidate is one decides how it is kept.
         self.store.touch("matches")
+
+    def _declare(self, own: list[Any]) -> None:
+        """Have the engine know the policy's own candidates as data, if it does not know them as such."""
+        if not (own and own == self._lists.get("containers")):
+            self._engine.add_data({"uvmd candidates": own})
+        self._index.declare(own)
 
     def _candidates(self) -> tuple[list[Any], list[Any]]:
         """Return the layer hashes and the containers of the policy and its fragments."""
@@ -289,7 +306,10 @@ class Documents:
             "uvmd.metadata": (1, self.store.document),
             "uvmd.entry": (2, self.store.entry),
             "uvmd.entries": (2, self.store.entries),
-            "uvmd.kept": (1, self._keep),
+            "uvmd.kept": (2, self._kept_of),
+            "uvmd.kept_at": (1, lambda places: self._keep(self._index.declared(places))),
+            "uvmd.places": (1, lambda container: self._places(self.store.entry("matches", container))),
+            "uvmd.places_with_layers": (1, lambda hashes: self._places([self._index.containers_with_layers(hashes)])),
             "uvmd.keys": (1, self.store.keys),
             "uvmd.env_rules": (2, lambda rules, envs: predicates.env_rules(rules, envs, self._anchored)),
             "uvmd.mounts_left": (4, self._mounts_left),

@@ -74,6 +74,10 @@ class Engine:
         """Say whether a module of this name was added."""
         return name in self._modules
 
+    def add_data(self, data: Mapping[str, Any]) -> None:
+        """Put more data beside what is there. Slow: the next query prepares everything anew."""
+        self._engine.add_data_json(json.dumps(data))
+
     def replace_data(self, data: Mapping[str, Any]) -> None:
         """Put other data in place. Slow: the next query prepares everything anew."""
         self._engine.clear_data()

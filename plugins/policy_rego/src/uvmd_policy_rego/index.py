@@ -20,6 +20,32 @@ class LayerIndex:
         self._by_id: dict[str, Any] = {}
         self._id_by_identity: dict[int, tuple[Any, str]] = {}
         self._numbered: set[tuple[str, ...]] = set()
+        #: Candidates that the engine has as data, and the place of each there.
+        self._declared: list[Any] = []
+        self._place_of: dict[int, int] = {}
+
+    def declare(self, containers: Iterable[Any]) -> None:
+        """Take these for what the engine has as data, where a place is as good as a container.
+
+        Handed over as a whole at every question, they would take longer than the question.
+        """
+        self._declared = list(containers)
+        self._place_of = {id(one): place for place, one in enumerate(self._declared)}
+
+    def places(self, containers: list[Any]) -> list[int] | None:
+        """Return where these are in the engine's data, None if one of them is not."""
+        found = []
+        for container in containers:
+            place = self._place_of.get(id(container))
+            # Looked at, not only its address: that may be another's by now.
+            if place is None or self._declared[place] is not container:
+                return None
+            found.append(place)
+        return found
+
+    def declared(self, places: Iterable[int]) -> list[Any]:
+        """Return the containers at these places of the engine's data."""
+        return [self._declared[place] for place in places]
 
     def refresh(self, hashes: Iterable[Any], containers: Iterable[Any]) -> None:
         """Index these hashes and containers, in candidate order."""

@@ -4,6 +4,14 @@ package framework
 
 deviceHash_ok if input.deviceHash in layer_hashes
 
-containers_with_layers(_) := candidate_containers
+# The candidates of one container, undefined before its overlay is there.
+matches := uvmd.entry("matches", input.containerID)[0]
+
+overlay_matches := [container |
+	some container in candidate_containers
+	layerPaths_ok(container.layers)
+]
+
+overlay_kept := overlay_matches
 
 by_place(containers) := containers

@@ -316,8 +316,12 @@ layerHashes_ok(layers, hashes) if {
 # At once: one call of Python takes as long as the rest of the rule.
 requested_layers := uvmd.entries("devices", [path | some path in each(input.layerPaths)])
 
-layerPaths_ok(layers) if {
+every_layer_known if {
 	is_array(input.layerPaths)
 	count(requested_layers) == count(input.layerPaths)
+}
+
+layerPaths_ok(layers) if {
+	every_layer_known
 	layerHashes_ok(layers, requested_layers)
 }

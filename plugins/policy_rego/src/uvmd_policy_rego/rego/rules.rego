@@ -65,24 +65,16 @@ rw_unmount_device := {
 	uvmd.entry("rw_devices", input.unmountTarget)[0]
 }
 
-# The candidates of one container, undefined before its overlay is there.
-matches := uvmd.entry("matches", input.containerID)[0]
-
 overlay_exists if matches
 
 overlay_mounted(target) if uvmd.entry("overlayTargets", target)[0]
-
-overlay_matches := [container |
-	some container in containers_with_layers(requested_layers)
-	layerPaths_ok(container.layers)
-]
 
 default mount_overlay := {"allowed": false}
 
 mount_overlay := {
 	"allowed": true,
 	"metadata": [
-		{"name": "matches", "action": "add", "key": input.containerID, "value": overlay_matches},
+		{"name": "matches", "action": "add", "key": input.containerID, "value": overlay_kept},
 		{"name": "overlayTargets", "action": "add", "key": input.target, "value": true},
 	],
 } if {
@@ -172,9 +164,9 @@ security_ok(container) if {
 
 # What the reasons need too: without seccomp and devices.
 createable(container) if {
-	security_ok(container)
-	workingDirectory_ok(container.working_dir)
 	command_ok(container.command)
+	workingDirectory_ok(container.working_dir)
+	security_ok(container)
 	mountList_ok(container.mounts, container.allow_elevated)
 }
 
