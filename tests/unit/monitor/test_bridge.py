@@ -161,7 +161,7 @@ def test_a_kernel_without_memory_for_a_moment_does_not_end_the_connection(
     parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     made = Set(parts, tmp_path)
-    host, lacking = made.connect(), {"read": 2, "write": 2}
+    host, lacking = made.connect(), {"readv": 2, "write": 2}
 
     def lacks(name: str) -> None:
         real = getattr(os, name)
@@ -174,7 +174,7 @@ def test_a_kernel_without_memory_for_a_moment_does_not_end_the_connection(
 
         monkeypatch.setattr(bridge_room.os, name, call)
 
-    lacks("read")
+    lacks("readv")
     lacks("write")
     host.sendall(frame(b"question"))
     made.bridge.send(1, frame(b"answer"))
@@ -182,7 +182,7 @@ def test_a_kernel_without_memory_for_a_moment_does_not_end_the_connection(
         lambda: made.bridge.flushed and [one for one in made.listener.events if one[0] == "frame"]
     )
     assert read_available(host) == frame(b"answer")
-    assert lacking == {"read": 0, "write": 0}
+    assert lacking == {"readv": 0, "write": 0}
     assert [one for one in made.listener.events if one[0] == "down"] == []
     host.close()
     made.close()

@@ -41,6 +41,7 @@ class Ends:
 
 
 HELLO = wire.encode(wire.HELLO, 1, wire.VERSION)
+ROOM = memoryview(bytearray(wire.ROOM_BYTES))
 
 
 def test_packets_are_handed_on_and_descriptors_nobody_takes_are_closed(parts: Parts) -> None:
@@ -65,7 +66,7 @@ def test_large_packets_go_both_ways(parts: Parts) -> None:
     assert ends.packets[1][2] == [1, 2, 3, 4, body]
     ends.channel.send(wire.BRIDGE_FRAME, 0, 1, 2, body)
     assert ends.channel.waiting_bytes > 300_000
-    head, fds = packets.receive(ends.daemon)
+    head, fds = packets.receive(ends.daemon, ROOM)
     size = wire.decode(head)[2][0]
     assert wire.decode(packets.read_large(fds[0], size))[2] == [1, 2, body]
     packets.close_all(fds)
@@ -87,7 +88,7 @@ def test_what_the_daemon_does_not_read_waits_in_order_and_is_counted(parts: Part
     def read() -> bool:
         try:
             while True:
-                packet, fds = packets.receive(ends.daemon, socket.MSG_DONTWAIT)
+                packet, fds = packets.receive(ends.daemon, ROOM, socket.MSG_DONTWAIT)
                 seen.append((wire.decode(packet)[1], len(fds)))
                 packets.close_all(fds)
         except BlockingIOError:

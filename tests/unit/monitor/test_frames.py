@@ -43,6 +43,18 @@ def test_frames_may_be_fed_before_any_is_taken(sent: list[bytes]) -> None:
     assert taken(reader) == sent
 
 
+@given(sent=FRAMES, step=st.integers(1, 200))
+def test_frames_stay_what_they_were_when_the_next_is_read_over_them(sent: list[bytes], step: int) -> None:
+    stream, reader, room, seen = b"".join(sent), FrameReader(), bytearray(step), []
+    for at in range(0, len(stream), step):
+        part = stream[at : at + step]
+        room[: len(part)] = part
+        reader.feed(memoryview(room)[: len(part)])
+        seen += taken(reader)
+        room[:] = bytes(step)
+    assert seen == sent
+
+
 @pytest.mark.parametrize("size", [0, 15, 101, 0xFFFFFFFF])
 def test_an_impossible_size_is_refused_as_soon_as_the_header_is_there(size: int) -> None:
     reader = FrameReader(100)

@@ -26,12 +26,13 @@ class Played:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock = ours
         self.sock.settimeout(10)
+        self.room = memoryview(bytearray(wire.ROOM_BYTES))
         self.events = Recorder()
         self.link = Link(theirs, self.events)
 
     def take(self) -> tuple[int, int, list[Any]]:
         """Return the next packet, large or not."""
-        packet, fds = packets.receive(self.sock)
+        packet, fds = packets.receive(self.sock, self.room)
         op, tag, fields = wire.decode(packet)
         if op == wire.LARGE:
             op, tag, fields = wire.decode(packets.read_large(fds[0], fields[0]))

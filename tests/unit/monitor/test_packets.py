@@ -10,6 +10,8 @@ import pytest
 
 from uvmd.monitor import packets, wire
 
+ROOM = memoryview(bytearray(wire.ROOM_BYTES))
+
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
@@ -22,7 +24,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_a_packet_of_any_size_crosses_whole(pair: tuple[socket.socket, socket.socket], size: int) -> None:
     sent = wire.encode(wire.SEND_FRAME, 5, 1, os.urandom(size))
     packets.send(pair[0], sent)
-    got, fds = packets.receive(pair[1])
+    got, fds = packets.receive(pair[1], ROOM)
     if len(sent) > wire.MAX_INLINE_BYTES:
         op, _, (claimed,) = wire.decode(got)
         assert (op, claimed) == (wire.LARGE, len(sent))
@@ -34,7 +36,7 @@ def test_a_packet_of_any_size_crosses_whole(pair: tuple[socket.socket, socket.so
 def test_descriptors_arrive_close_on_exec(pair: tuple[socket.socket, socket.socket]) -> None:
     read_end, write_end = os.pipe()
     packets.send(pair[0], b"with descriptors", [read_end, write_end])
-    data, fds = packets.receive(pair[1])
+    data, fds = packets.receive(pair[1], ROOM)
     assert data == b"with descriptors"
     assert [os.get_inheritable(fd) for fd in fds] == [False, False]
     os.write(fds[1], b"x")
@@ -49,14 +51,22 @@ def test_more_descriptors_than_allowed_are_refused_and_closed(
     with open("/dev/null") as null:
         socket.send_fds(pair[0], [b"x"], [null.fileno()] * 60)
     with pytest.raises(wire.WireError):
-        packets.receive(pair[1])
+        packets.receive(pair[1], ROOM)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_packet_above_the_limit_is_refused(pair: tuple[socket.socket, socket.socket]) -> None:
     pair[0].send(bytes(wire.MAX_INLINE_BYTES + 5000))
     with pytest.raises(wire.WireError):
-        packets.receive(pair[1])
+        packets.receive(pair[1], ROOM)
+
+
+def test_a_packet_is_its_own_once_it_was_received(pair: tuple[socket.socket, socket.socket]) -> None:
+    for sent in (b"the first", b"another"):
+        packets.send(pair[0], sent)
+    first, _ = packets.receive(pair[1], ROOM)
+    packets.receive(pair[1], ROOM)
+    assert first == b"the first"
 
 
 @pytest.mark.parametrize("claimed", [0, -1, 9, 11, wire.MAX_PACKET_BYTES + 1])

@@ -39,7 +39,6 @@ else:
 RETRY_S = 0.1
 
 _DIAL_DEADLINE_S = 10.0
-_READ_BYTES = 65_536
 _BURST = 16
 
 # A host that sends requests and does not read answers is not read either.
@@ -239,7 +238,7 @@ class Bridge:
                 self._paused = True
                 return
             try:
-                data = os.read(self._in, _READ_BYTES)
+                count = os.readv(self._in, [self._loop.room])
             except BlockingIOError:
                 return
             except OSError as error:
@@ -248,18 +247,18 @@ class Bridge:
                 else:
                     self._lose(f"read: {error.strerror}")
                 return
-            if not data:
+            if not count:
                 self._lose("end of file")
                 return
-            self._take(data)
+            self._take(self._loop.room[:count])
             # A short read from a socket is the end of what is there: saves the call that
             # says EAGAIN. What has come since makes a new edge, but an end of file that came
             # with the data has had its edge.
-            if len(data) < _READ_BYTES and self._sock is not None and not self._ending:
+            if count < len(self._loop.room) and self._sock is not None and not self._ending:
                 return
         self._loop.soon(self._read)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: memoryview) -> None:
         self._reader.feed(data)
         generation = self.generation
         try:

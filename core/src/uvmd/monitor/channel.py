@@ -129,7 +129,7 @@ class Channel:
             if not self.open:
                 return False
             try:
-                packet, fds = packets.receive(self._sock)
+                packet, fds = packets.receive(self._sock, self._loop.room)
             except BlockingIOError:
                 return False
             except ConnectionResetError:

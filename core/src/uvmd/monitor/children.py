@@ -22,7 +22,6 @@ else:
 
 _PID_FILE_BYTES = 32
 _MAX_PID = 4_194_304
-_READ_BYTES = 65_536
 
 
 class Run:
@@ -83,15 +82,15 @@ class Run:
     def _read(self, _events: int) -> None:
         while True:
             try:
-                data = os.read(self._output, _READ_BYTES)
+                count = os.readv(self._output, [self._loop.room])
             except BlockingIOError:
                 return
-            if not data:
+            if not count:
                 self._loop.unwatch(self._output)
                 return
             if self._left_bytes > 0:
-                self._parts.append(data[: self._left_bytes])
-                self._left_bytes -= len(data)
+                self._parts.append(bytes(self._loop.room[: min(count, self._left_bytes)]))
+                self._left_bytes -= count
 
 
 class Children:

@@ -53,6 +53,7 @@ class Conversation:
         self.step: Step = lambda kind, what: nullcontext()
         self._sock = sock
         self._sock.setblocking(True)
+        self._room = memoryview(bytearray(wire.ROOM_BYTES))
         self._on_event = on_event
         self._sending = threading.Lock()
         self._tags = itertools.count(1)
@@ -123,7 +124,7 @@ class Conversation:
         """
         for count in range(_BURST):
             try:
-                packet, fds = packets.receive(self._sock, socket.MSG_DONTWAIT)
+                packet, fds = packets.receive(self._sock, self._room, socket.MSG_DONTWAIT)
                 if not packet:
                     self.lose("the monitor has ended")
                     raise MonitorError(errno.EPIPE, "the monitor has ended")

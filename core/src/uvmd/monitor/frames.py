@@ -20,12 +20,12 @@ class FrameReader:
         self._buffer = bytearray()
         self._whole: bytes | None = None
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Add what was read."""
         if not self._buffer and len(data) >= HEADER_BYTES and HEADER.unpack_from(data)[1] == len(data):
-            # Nearly always one read is one frame, which then need not be copied.
+            # Nearly always one read is one frame, which then need not be copied twice.
             if self._whole is None and len(data) <= self.max_bytes:
-                self._whole = data
+                self._whole = bytes(data)
                 return
         if self._whole is not None:
             self._buffer += self._whole

@@ -11,6 +11,8 @@ import heapq
 import select
 import time
 
+from uvmd.monitor import wire
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +51,10 @@ class Loop:
     """Calls handlers when their descriptor or time is ready, until ``stop``."""
 
     def __init__(self, on_failure: Callable[[BaseException], None]) -> None:
+        #: Where every handler reads to, and from where it takes what there was, before it returns.
+        #: A large block for each read, cut to the little that came and must stay, would leave the
+        #: heap full of holes too small for the next.
+        self.room = memoryview(bytearray(wire.ROOM_BYTES))
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[Timer] = []

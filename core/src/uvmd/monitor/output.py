@@ -223,7 +223,7 @@ class Output:
     def _copy(self) -> int:
         """Read one chunk into the shared buffer and pass it on; keep what does not fit."""
         try:
-            count = os.readv(self._source, [self._tools.buffer])
+            count = os.readv(self._source, [self._tools.view])
         except BlockingIOError:
             raise
         except OSError as error:

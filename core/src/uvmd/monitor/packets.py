@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-_RECEIVE_BYTES = wire.MAX_INLINE_BYTES + 4096
 _ANCILLARY_BYTES = _socket.CMSG_SPACE((wire.MAX_DESCRIPTORS + 1) * 4)
 
 
@@ -37,16 +36,17 @@ def send(sock: _socket.socket, packet: bytes, fds: Sequence[int] = (), flags: in
         os.close(memfd)
 
 
-def receive(sock: _socket.socket, flags: int = 0) -> tuple[bytes, list[int]]:
+def receive(sock: _socket.socket, room: memoryview, flags: int = 0) -> tuple[bytes, list[int]]:
     """Return one packet as it came, and its descriptors; b"" is the end.
+
+    ``room`` has ``wire.ROOM_BYTES``, and is free again afterwards.
 
     Raises:
         OSError: as recvmsg(2).
         WireError: more bytes or descriptors than any packet has.
     """
-    packet, ancillary, got, _ = sock.recvmsg(
-        _RECEIVE_BYTES, _ANCILLARY_BYTES, flags | _socket.MSG_CMSG_CLOEXEC
-    )
+    count, ancillary, got, _ = sock.recvmsg_into([room], _ANCILLARY_BYTES, flags | _socket.MSG_CMSG_CLOEXEC)
+    packet = bytes(room[:count])
     if not ancillary and not got & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
         return packet, []
     fds: list[int] = []

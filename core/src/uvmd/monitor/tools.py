@@ -26,8 +26,7 @@ class Tools:
         self.loop = loop
         self.log = log
         self.scratch = Scratch(LARGE_PIPE_BYTES)
-        self.buffer = bytearray(_BUFFER_BYTES)
-        self.view = memoryview(self.buffer)
+        self.view = loop.room[:_BUFFER_BYTES]
         self.drain_grace_s = 10.0
         self._large_left = large_pipes_allowed(_read_soft_limit())
 

@@ -21,6 +21,9 @@ VERSION = 2
 MAX_INLINE_BYTES = 60 * 1024
 """Above this a packet travels in a sealed memfd; a socket's default buffer holds three."""
 
+ROOM_BYTES = 64 * 1024
+"""What a packet is received into; one that fills it is none."""
+
 MAX_PACKET_BYTES = 80 * 1024 * 1024
 MAX_FIELDS = 16
 MAX_ITEMS = 65_536
