@@ -74,6 +74,7 @@ def test_monitor_and_daemon_can_be_two_commands(
     assert argv[-len(end) :] == end
     assert ("--" in argv) is False
     assert environment["MALLOC_ARENA_MAX"] == "2"
+    assert environment["GLIBC_TUNABLES"] == "glibc.malloc.tcache_count=0"
 
 
 def test_monitor_takes_no_other_words(
