@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import footprint
@@ -21,32 +19,16 @@ from uvmd.linux import mounts
 LAYERS = sixty.DEEP
 
 
-@contextmanager
-def tmpfs(folder: Path) -> Iterator[Path]:
-    mounts.mount("tmpfs", str(folder), "tmpfs", 0, "size=64m,mode=0700")
-    try:
-        yield folder
-    finally:
-        mounts.unmount_tree(str(folder))
-
-
 def added_and_removed(stance: Stance, count: int) -> Figure:
     """20 layers with a scratch on the container's own disk, one container after another.
 
-    Everything lies on a tmpfs, as /run does in a VM. So does the scratch: unmounting an
-    overlay writes its scratch's file system out, and how long a disk takes for that is not
-    the question.
+    The scratch lies on a tmpfs: unmounting an overlay writes its scratch's file system out, and
+    how long a disk takes for that is not the question.
     """
-    folder = Path(tempfile.mkdtemp(prefix="uv-", dir="/tmp"))
-    with ExitStack() as held:
-        held.callback(folder.rmdir)
-        held.enter_context(tmpfs(folder))
-        daemon = held.enter_context(stance.running(folder=folder))
+    with stance.running() as daemon:
         bridge = stance.connect(daemon)
-        if isinstance(bridge, sixty.Layered):
-            held.enter_context(tmpfs(sixty.RUN_GCS))
         footprint.settled(daemon)
-        ours, bare = _measure(bridge, folder, count)
+        ours, bare = _measure(bridge, daemon.folder, count)
         bridge.close()
     calls_ms = milliseconds(bare)
     above_ms = milliseconds(ours) - calls_ms

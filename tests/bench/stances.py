@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,22 @@ class Stance:
     connect: Callable[[Daemon], Connection]
     options: Mapping[str, str] = field(default_factory=dict)
 
-    def running(
-        self, *, options: Mapping[str, str] | None = None, **of_daemon: Any
-    ) -> AbstractContextManager[Daemon]:
-        """As ``support.daemon.running``, for a daemon that is then connected to."""
-        return running(options={**self.options, **(options or {})}, **of_daemon)
+    @contextmanager
+    def running(self, *, options: Mapping[str, str] | None = None, **of_daemon: Any) -> Iterator[Daemon]:
+        """As ``support.daemon.running``, for a daemon that is then connected to.
+
+        Its folder is a tmpfs: bundles and scratch folders lie below /run in a VM, and how
+        long a disk takes to forget them is not the question.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="uv-", dir="/tmp"))
+        try:
+            with tmpfs(folder):
+                with running(
+                    options={**self.options, **(options or {})}, folder=folder, **of_daemon
+                ) as daemon:
+                    yield daemon
+        finally:
+            folder.rmdir()
 
 
 def _open(daemon: Daemon) -> Connection:
@@ -81,7 +92,9 @@ class OwnRoot:
 
     def __init__(self, layers: Sequence[str], folder: Path) -> None:
         self._parts = {name: str(folder / f"bare-{name}") for name in ("rootfs", "upper", "work")}
-        self._data = f"lowerdir={':'.join(layers)},upperdir={self._parts['upper']},workdir={self._parts['work']}"
+        self._data = (
+            f"lowerdir={':'.join(layers)},upperdir={self._parts['upper']},workdir={self._parts['work']}"
+        )
         self.path = self._parts["rootfs"]
         self._there = False
 
@@ -106,18 +119,19 @@ def bare_beside(bridge: Connection, runtime: str, config: dict[str, Any], folder
 
 
 @contextmanager
-def place_of_our_own() -> Iterator[None]:
-    """Have /run/gcs, the one place that a strict VM takes, for this process and its children.
+def tmpfs(folder: Path) -> Iterator[None]:
+    mounts.mount("tmpfs", str(folder), "tmpfs", 0, "size=256m,mode=0700")
+    try:
+        yield
+    finally:
+        mounts.unmount_tree(str(folder))
 
-    On the disk that the bundles of the other columns lie on.
-    """
+
+@contextmanager
+def place_of_our_own() -> Iterator[None]:
+    """Have /run/gcs, the one place that a strict VM takes, for this process and its children."""
     sixty.RUN_GCS.mkdir(exist_ok=True)
     syscalls.unshare(CLONE_NEWNS)
     syscalls.mount("", "/", "", mounts.PROPAGATION["rprivate"])
-    folder = tempfile.mkdtemp(prefix="uv-gcs-", dir="/tmp")
-    try:
-        mounts.mount(folder, str(sixty.RUN_GCS), "", syscalls.MS_BIND)
+    with tmpfs(sixty.RUN_GCS):
         yield
-    finally:
-        mounts.unmount_tree(str(sixty.RUN_GCS))
-        shutil.rmtree(folder)
