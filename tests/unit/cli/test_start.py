@@ -29,7 +29,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[Executed]:
     ("main", "words", "module", "arguments"),
     [
         (start.main, ["uvmd", "serve", "--log-level", "debug"], "uvmd.daemon", ["--log-level", "debug"]),
-        (gcs.main, ["gcs", "-v4", "-loglevel", "info"], "uvmd.daemon.gcs", ["-v4", "-loglevel", "info"]),
+        (gcs.main, ["gcs", "-v4"], "uvmd.daemon.gcs", ["-log-format=text", "-v4"]),
     ],
 )
 def test_the_command_becomes_an_isolated_monitor_with_an_isolated_daemon(

@@ -79,6 +79,17 @@ def test_every_log_line_is_one_json_object() -> None:
         assert len(line["time"]) == len("2026-01-02T03:04:05.123456789Z")
 
 
+def test_every_line_around_a_refused_start_is_text_where_text_was_asked_for() -> None:
+    done = run_monitor("--", "/bin/sh", "-c", "exit 1", "--log-format=text")
+    lines = done.stderr.decode().splitlines()
+    assert [line.split(maxsplit=2)[2] for line in lines[1:]] == [
+        "the link has ended reason=end of file",
+        "the daemon has refused to start status=1",
+        "the monitor ends status=1",
+    ]
+    assert "INFO    daemon started" in lines[0]
+
+
 def test_a_killed_daemon_is_replaced_and_nothing_it_ran_notices(monitor: LiveMonitor) -> None:
     daemon = monitor.start()
     listener = monitor.listen(2)

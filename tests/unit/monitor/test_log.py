@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uvmd.monitor.log import LEVELS, Log, format_line
+from uvmd.monitor.log import LEVELS, Log, find_form, format_line
 
 NOW = 1_700_000_000_123_456_789
 
@@ -34,6 +34,25 @@ def test_a_text_line_stays_one_line(message: str) -> None:
     line = format_line("text", NOW, "error", message, {"code": 5})
     assert line.startswith(b"2023-11-14T22:13:20.123456789Z ERROR   ")
     assert line.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "form"),
+    [
+        ("serve", "", "json"),
+        ("serve --log-format text", "", "text"),
+        ("serve --log-format=text --log-level debug", "", "text"),
+        ("-log-format=text -v4", "", "text"),
+        ("-log-format=text -v4 -log-format json", "text", "json"),
+        ("serve", "text", "text"),
+        ("serve --log-format=json", "text", "json"),
+        ("serve --log-format", "text", "json"),
+        ("serve --log-format=nonsense", "", "json"),
+    ],
+)
+def test_the_form_is_the_last_that_was_asked_for(words: str, variable: str, form: str) -> None:
+    env = {b"UVMD_LOG_FORMAT": variable.encode()} if variable else {}
+    assert find_form(words.encode().split(), env) == form
 
 
 @pytest.mark.parametrize("form", ["json", "text"])

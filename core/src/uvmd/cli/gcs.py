@@ -22,7 +22,8 @@ def main() -> None:
         print(help_text(), end="")
         return
     _survive_lack_of_memory()
-    become_monitor("uvmd.daemon.gcs", arguments)
+    # The reference's default, said for the monitor, which looks for the flag and not for our name.
+    become_monitor("uvmd.daemon.gcs", ["-log-format=text", *arguments])
 
 
 def _survive_lack_of_memory(path: str = "/proc/self/oom_score_adj") -> None:

@@ -12,6 +12,10 @@ import select
 import stat
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 #: ``off`` is for a VM whose policy does not let it log: its log is the host's to read.
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "off": 100}
 
@@ -87,6 +91,20 @@ class Log:
         finally:
             sock.detach()
         return True
+
+
+def find_form(argv: Sequence[bytes], env: Mapping[bytes, bytes]) -> str:
+    """Return what a daemon's command line or environment asks for, else JSON.
+
+    For the lines before the daemon says it, and those after one that refuses to start. What
+    only its configuration file says is not known then.
+    """
+    form = env.get(b"UVMD_LOG_FORMAT", b"")
+    for word, after in zip(argv, (*argv[1:], b""), strict=True):
+        flag, equals, text = word.partition(b"=")
+        if flag in (b"--log-format", b"-log-format"):
+            form = text if equals else after
+    return "text" if form == b"text" else "json"
 
 
 def format_line(form: str, now_ns: int, level: str, message: str, facts: dict[str, object]) -> bytes:

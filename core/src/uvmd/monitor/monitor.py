@@ -12,7 +12,7 @@ from uvmd.monitor.bridge import Bridge
 from uvmd.monitor.channel import Channel
 from uvmd.monitor.children import Children
 from uvmd.monitor.kept import Kept, Request
-from uvmd.monitor.log import Log
+from uvmd.monitor.log import Log, find_form
 from uvmd.monitor.loop import IN, Loop
 from uvmd.monitor.notify import keep_pinging, notify
 from uvmd.monitor.programs import Programs
@@ -48,6 +48,7 @@ class Monitor:
 
     def __init__(self, argv: Sequence[bytes], listen: bytes = b"") -> None:
         self._log = Log()
+        self._log.format = find_form(argv, os.environb)
         self._loop = Loop(self._failed)
         self._tools = Tools(self._loop, self._log)
         self._spawner = Spawner()
