@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.daemon import wait_until
 from support.live_monitor import LiveMonitor, StandIn
 from uvmd.api import Environment
 from uvmd.api.testing import fake_environment
@@ -42,7 +43,8 @@ class Vm:
         self._services = self._greeted()
 
     def environment(self, **limits: float) -> Environment:
-        config = PolicyRegoConfig.model_validate(limits)
+        # What is denied for another reason must not be for a machine that is busy.
+        config = PolicyRegoConfig.model_validate({"decision_timeout_s": 60} | limits)
         state = FileState(f"{self._folder}/state.json")
         return fake_environment(config, state=state, service=self._services.of(DISTRIBUTION))
 
@@ -58,8 +60,7 @@ class Vm:
             assert isinstance(channel, Remote)
             channel._hang_up()
 
-    def pids(self) -> list[int]:
-        """The policyds that are there."""
+    def _pids(self) -> list[int]:
         found = []
         for name in filter(str.isdigit, os.listdir("/proc")):
             try:
@@ -71,9 +72,14 @@ class Vm:
                 found.append(int(name))
         return found
 
+    def wait_for(self, count: int) -> list[int]:
+        """Return the policyds once there are so many: a killed one takes its time to die."""
+        wait_until(lambda: len(self._pids()) == count, 20, f"{count} policyds")
+        return self._pids()
+
     @property
     def pid(self) -> int:
-        (pid,) = self.pids()
+        (pid,) = self.wait_for(1)
         return pid
 
 

