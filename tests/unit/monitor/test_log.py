@@ -39,6 +39,7 @@ def test_a_text_line_stays_one_line(message: str) -> None:
 @pytest.mark.parametrize(
     ("words", "variable", "form"),
     [
+        ("", "", "json"),  # a monitor that waits for its daemon
         ("serve", "", "json"),
         ("serve --log-format text", "", "text"),
         ("serve --log-format=text --log-level debug", "", "text"),

@@ -100,7 +100,7 @@ def find_form(argv: Sequence[bytes], env: Mapping[bytes, bytes]) -> str:
     only its configuration file says is not known then.
     """
     form = env.get(b"UVMD_LOG_FORMAT", b"")
-    for word, after in zip(argv, (*argv[1:], b""), strict=True):
+    for word, after in zip(argv, (*argv, b"")[1:], strict=True):
         flag, equals, text = word.partition(b"=")
         if flag in (b"--log-format", b"-log-format"):
             form = text if equals else after
