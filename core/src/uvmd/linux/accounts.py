@@ -90,10 +90,15 @@ def _read(root_fd: int, path: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        if not stat.S_ISREG(os.fstat(found).st_mode):
+        about = os.fstat(found)
+        if not stat.S_ISREG(about.st_mode):
             return None
+        size = min(about.st_size, _MAX_BYTES)
         with open(f"/proc/self/fd/{found}", "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+            # Room for what may be read is made first, so not for the most in any case.
+            data = file.read(size + 1)
+            if len(data) > size:
+                data += file.read(_MAX_BYTES + 1 - len(data))
     finally:
         os.close(found)
     if len(data) > _MAX_BYTES:

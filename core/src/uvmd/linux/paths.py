@@ -89,15 +89,21 @@ def ensure_directory_beneath(root: str, relative: str, mode: int) -> tuple[int, 
     what it made is gone again.
     """
     made: list[str] = []
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return open_beneath(root, relative, _DIRECTORY), made
-    except FileNotFoundError:
-        pass
-    fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    path = root.rstrip("/")
-    try:
-        for name in relative.split("/"):
+        try:
+            return openat_beneath(root_fd, relative, _DIRECTORY), made
+        except FileNotFoundError:
+            pass
+        names = relative.split("/")
+        for name in names:
             _require_plain(name)
+        fd, there = _open_what_is_there(root_fd, names)
+    finally:
+        os.close(root_fd)
+    path = "/".join([root.rstrip("/"), *names[:there]])
+    try:
+        for name in names[there:]:
             path = f"{path}/{name}"
             try:
                 os.mkdir(name, mode, dir_fd=fd)
@@ -114,6 +120,19 @@ def ensure_directory_beneath(root: str, relative: str, mode: int) -> tuple[int, 
         remove_empty(made)
         raise
     return fd, made
+
+
+def _open_what_is_there(root_fd: int, names: list[str]) -> tuple[int, int]:
+    """Open the deepest directory that exists, from below: most often the last name alone is missing.
+
+    Returns the descriptor, and of how many names it is.
+    """
+    for there in range(len(names) - 1, 0, -1):
+        try:
+            return openat_beneath(root_fd, "/".join(names[:there]), os.O_PATH | os.O_DIRECTORY), there
+        except FileNotFoundError:
+            continue
+    return os.dup(root_fd), 0
 
 
 def remove_empty(made: list[str]) -> None:

@@ -25,6 +25,13 @@ SYS_FSMOUNT: Final = 432
 SYS_OPENAT2: Final = 437
 _SYS_REBOOT: Final = {"x86_64": 169, "aarch64": 142}
 _SYS_SECCOMP: Final = {"x86_64": 317, "aarch64": 277}
+# Of their own, because they are called for each layer: arguments of known types need no wrapping.
+_openat2 = _libc["syscall"]
+_openat2.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
+_fsconfig = _libc["syscall"]
+_fsconfig.argtypes = (
+    ctypes.c_long, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int,
+)  # fmt: skip
 
 # linux/openat2.h
 RESOLVE_NO_MAGICLINKS: Final = 0x02
@@ -94,15 +101,9 @@ def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
         raise ValueError("a path has no NUL")  # the kernel would read a shorter one
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
     while True:
-        fd = _libc.syscall(
-            ctypes.c_long(SYS_OPENAT2),
-            ctypes.c_int(dir_fd),
-            ctypes.c_char_p(os.fsencode(path)),
-            ctypes.c_char_p(how),
-            ctypes.c_size_t(len(how)),
-        )
+        fd: int = _openat2(SYS_OPENAT2, dir_fd, os.fsencode(path), how, len(how))
         if fd >= 0:
-            return int(fd)
+            return fd
         # EAGAIN: a rename raced with the walk and the kernel could not tell whether it escaped.
         if ctypes.get_errno() not in (11, 4):
             _raise(path)
@@ -137,15 +138,8 @@ def fsopen(fstype: str) -> int:
 
 def fsconfig(fd: int, command: int, key: str = "", value: str = "", aux: int = 0) -> None:
     """Call fsconfig(2). An empty key or value is passed as a null pointer."""
-    result = _libc.syscall(
-        ctypes.c_long(SYS_FSCONFIG),
-        ctypes.c_int(fd),
-        ctypes.c_uint(command),
-        ctypes.c_char_p(os.fsencode(key) if key else None),
-        ctypes.c_char_p(os.fsencode(value) if value else None),
-        ctypes.c_int(aux),
-    )
-    if result != 0:
+    packed = os.fsencode(value) if value else None
+    if _fsconfig(SYS_FSCONFIG, fd, command, os.fsencode(key) if key else None, packed, aux) != 0:
         _raise(key)
 
 
