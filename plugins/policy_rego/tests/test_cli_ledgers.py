@@ -30,9 +30,7 @@ def pem_of(key: Any) -> bytes:
 def signed_list(files: Path, *keys: str) -> Path:
     run("fragment", "trust-list", *keys, "-o", files / "lists.cbor")
     usual = ["--key", files / "key.pem", "--chain", files / "chain.pem", "--feed", "lists", "--svn", "1"]
-    run(
-        "fragment", "sign", files / "lists.cbor", *usual, "--content-type", LISTS, "-o", files / "lists.cose"
-    )
+    run("fragment", "sign", files / "lists.cbor", *usual, "--content-type", LISTS, "-o", files / "lists.cose")
     return files / "lists.cose"
 
 

@@ -184,7 +184,7 @@ def test_a_policy_that_takes_too_long_or_too_much_to_load_is_refused(machine: Vm
     machine.wait_for(0)
 
 
-@pytest.mark.parametrize("opened", ["[", "{\"a\": ", "not (", "f("])
+@pytest.mark.parametrize("opened", ["[", '{"a": ', "not (", "f("])
 def test_a_policy_that_is_too_deep_for_any_stack_is_refused(machine: Vm, opened: str) -> None:
     closed = {"[": "]", "{": "}"}.get(opened[0], ")")
     deep = 200_000

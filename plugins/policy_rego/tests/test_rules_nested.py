@@ -105,7 +105,7 @@ def test_a_kept_namespace_may_write_metadata_through_the_policy() -> None:
     text = 'package policy\napi_version := "0.12.0"\nframework_version := "0.5.0"\n'
     text += f"fragments := {json.dumps([{**IMPORT, 'includes': ['namespace']}])}\n"
     text += "load_fragment := data.framework.load_fragment\nreason := data.framework.reason\n"
-    text += 'dump_stacks := data.extra.dump_stacks\n'
+    text += "dump_stacks := data.extra.dump_stacks\n"
     text += 'get_properties := {"allowed": true} if data.metadata.n.k == 1\n'
     session = Session(text)
     operation = '[{"name": "n", "action": "add", "key": "k", "value": 1}]'

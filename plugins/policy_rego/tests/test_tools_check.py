@@ -226,7 +226,7 @@ def test_names_that_nobody_knows_are_told_with_their_line() -> None:
     close, far = found(text, "unknown-name")
     assert "did you mean allow_dump_stacks?" in close.text
     assert (far.level, far.line) == ("note", close.line + 1)
-    assert found(policies.policy(container(), more="api_version := \"0.10.0\"\n"), "duplicate-name")
+    assert found(policies.policy(container(), more='api_version := "0.10.0"\n'), "duplicate-name")
 
 
 def test_letters_that_look_like_others_are_told() -> None:

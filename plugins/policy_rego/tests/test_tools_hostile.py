@@ -28,8 +28,9 @@ KEYS = (
 )
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(KEYS.split()), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS.split()), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -80,7 +81,7 @@ def test_no_policy_is_too_odd_to_be_told(declared: dict[str, Any], framework: st
 
 
 @quick
-@given(st.text(alphabet="package policy\n:={}[]\"`#,x1.|()", max_size=60))
+@given(st.text(alphabet='package policy\n:={}[]"`#,x1.|()', max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     check(text)
     check("package policy\n" + text)
@@ -96,7 +97,7 @@ def test_literals_are_read_as_json_reads_them(value: Any) -> None:
 
 
 @quick
-@given(st.text(alphabet="[]{}\",:`1a-. \nnulltrue", max_size=30))
+@given(st.text(alphabet='[]{}",:`1a-. \nnulltrue', max_size=30))
 def test_no_text_breaks_the_reader_of_literals(text: str) -> None:
     try:
         placed, end = parse_literal(text, 0)

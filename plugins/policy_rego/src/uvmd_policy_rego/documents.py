@@ -309,7 +309,10 @@ class Documents:
             "uvmd.kept": (2, self._kept_of),
             "uvmd.kept_at": (1, lambda places: self._keep(self._index.declared(places))),
             "uvmd.places": (1, lambda container: self._places(self.store.entry("matches", container))),
-            "uvmd.places_with_layers": (1, lambda hashes: self._places([self._index.containers_with_layers(hashes)])),
+            "uvmd.places_with_layers": (
+                1,
+                lambda hashes: self._places([self._index.containers_with_layers(hashes)]),
+            ),
             "uvmd.keys": (1, self.store.keys),
             "uvmd.env_rules": (2, lambda rules, envs: predicates.env_rules(rules, envs, self._anchored)),
             "uvmd.mounts_left": (4, self._mounts_left),

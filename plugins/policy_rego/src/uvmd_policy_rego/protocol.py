@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections.abc import Callable
 
 #: Raised when policyd would answer otherwise than before, by its rules too: a policyd that an
 #: older daemon has started then makes way for one of this version.
@@ -28,6 +29,8 @@ MAX_BYTES = 128 << 20
 _QUESTION = struct.Struct("<IB")
 _ANSWER = struct.Struct("<I")
 _CHUNK = 1 << 18
+#: What nearly every answer fits into; room for a chunk takes longer than reading it.
+_FIRST = 1 << 13
 
 
 class Broken(Exception):
@@ -51,29 +54,15 @@ def receive_answer(sock: socket.socket, deadline: float) -> bytes:
         TimeoutError, OSError: not until the deadline, or the peer is gone.
         Broken: the peer is gone, or sends too much.
     """
-    # Nearly every answer comes with its head in one piece.
-    sock.settimeout(_left(deadline))
-    first = sock.recv(_CHUNK)
-    while len(first) < _ANSWER.size:
+
+    def receive(size: int) -> bytes:
         sock.settimeout(_left(deadline))
-        more = sock.recv(_CHUNK)
-        if not more:
-            raise Broken("it has ended")
-        first += more
-    (size,) = _ANSWER.unpack_from(first)
-    if size > MAX_BYTES:
-        raise Broken("its answer is too large")
-    parts, left = [first[_ANSWER.size :]], size - len(first) + _ANSWER.size
-    while left > 0:
-        sock.settimeout(_left(deadline))
-        more = sock.recv(min(left, _CHUNK))
-        if not more:
-            raise Broken("it has ended")
-        parts.append(more)
-        left -= len(more)
-    if left < 0:
-        raise Broken("it says more than it was asked")
-    return b"".join(parts)
+        return sock.recv(size)
+
+    message = _receive(receive, _ANSWER)
+    if message is None:
+        raise Broken("it has ended")
+    return message[1]
 
 
 def receive_question(sock: socket.socket) -> tuple[int, bytes] | None:
@@ -83,15 +72,10 @@ def receive_question(sock: socket.socket) -> tuple[int, bytes] | None:
         OSError: the connection is broken.
         Broken: it ends in the middle, or the question is too large.
     """
-    head = _exactly(sock, _QUESTION.size)
-    if head is None:
+    message = _receive(sock.recv, _QUESTION)
+    if message is None:
         return None
-    size, op = _QUESTION.unpack(head)
-    if size > MAX_BYTES:
-        raise Broken("a question that is too large")
-    body = _exactly(sock, size)
-    if body is None:
-        raise Broken("a question without its body")
+    (_, op), body = message
     return op, body
 
 
@@ -104,19 +88,31 @@ def send_answer(sock: socket.socket, body: bytes) -> None:
     sock.sendall(_ANSWER.pack(len(body)) + body)
 
 
-def _exactly(sock: socket.socket, size: int) -> bytes | None:
-    if size == 0:
-        return b""
-    parts, left = [], size
-    while left:
-        more = sock.recv(min(left, _CHUNK))
-        if not more:
-            if left == size:
-                return None
-            raise Broken("the connection ended in the middle")
-        parts.append(more)
-        left -= len(more)
-    return b"".join(parts)
+def _receive(receive: Callable[[int], bytes], form: struct.Struct) -> tuple[tuple[int, ...], bytes] | None:
+    """Return head and body of the one message that is under way, None at the end of the connection."""
+    # Nearly every one comes in one piece.
+    got = receive(_FIRST)
+    if not got:
+        return None
+    while len(got) < form.size:
+        got += _more(receive, _FIRST)
+    head = form.unpack_from(got)
+    if head[0] > MAX_BYTES:
+        raise Broken("it says too much at once")
+    parts, left = [got[form.size :]], head[0] - len(got) + form.size
+    while left > 0:
+        parts.append(_more(receive, min(left, _CHUNK)))
+        left -= len(parts[-1])
+    if left < 0:
+        raise Broken("it says more than it was asked")
+    return head, b"".join(parts)
+
+
+def _more(receive: Callable[[int], bytes], size: int) -> bytes:
+    more = receive(size)
+    if not more:
+        raise Broken("it has ended in the middle")
+    return more
 
 
 def _left(deadline: float) -> float:

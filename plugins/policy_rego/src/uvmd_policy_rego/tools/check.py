@@ -125,7 +125,6 @@ def _check_hidden(document: Document, found: Findings) -> None:
             text = f"the text holds characters that cannot be seen: {names}"
             found.add("warning", "hidden-character", 0 if document.legacy else number, "", text)
 
-
     for name, statements in document.by_name.items():
         for statement in statements:
             if statement.value is not None:
@@ -169,9 +168,7 @@ def _check_versions(description: Description, found: Findings) -> None:
         _check_version(document, "framework_version", "framework_svn", value, FRAMEWORK_VERSION, found)
 
 
-def _check_version(
-    document: Document, name: str, old: str, value: Any, newest: str, found: Findings
-) -> None:
+def _check_version(document: Document, name: str, old: str, value: Any, newest: str, found: Findings) -> None:
     statements = [*document.named(name), *document.named(old)]
     line = 0 if document.legacy or not statements else statements[0].line
     means = "everything is denied" if name == "api_version" else "no container, process or fragment counts"

@@ -52,9 +52,7 @@ class ContainerCheck:
 
     def check(self) -> None:
         """Add what there is to say."""
-        unknown_fields(
-            self._one, {*_REQUIRED, *LABELS}, self._item.line, self._where, self._found
-        )
+        unknown_fields(self._one, {*_REQUIRED, *LABELS}, self._item.line, self._where, self._found)
         if not self._check_fields():
             return
         self._check_layers()
@@ -188,9 +186,7 @@ class ContainerCheck:
         capabilities = self._one.get("capabilities")
         if not isinstance(capabilities, dict):
             return
-        unknown_fields(
-            capabilities, _SETS, self._line("capabilities"), self._at("capabilities"), self._found
-        )
+        unknown_fields(capabilities, _SETS, self._line("capabilities"), self._at("capabilities"), self._found)
         for name in _SETS:
             listed = capabilities.get(name)
             if not isinstance(listed, list):

@@ -82,9 +82,7 @@ def explain(document: Document) -> Explanation:
         NotRego: the rules cannot be asked about it.
     """
     description = describe(document)
-    found = Explanation(
-        description, measure(document.text), _headline(description), check_document(document)
-    )
+    found = Explanation(description, measure(document.text), _headline(description), check_document(document))
     found.chapters = [chapter for chapter in chapters(description) if chapter.cards]
     return found
 

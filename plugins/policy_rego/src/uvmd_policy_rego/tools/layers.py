@@ -66,6 +66,7 @@ def computed_layers(
     Raises:
         ImageError: it cannot be turned into images.
     """
+
     def root_hash(layer: SourceLayer) -> str:
         with layer.tree() as tree:
             # Of several layers each process takes some; of one, some of its files.

@@ -105,9 +105,7 @@ def _remarks(pattern: str) -> Iterator[Remark]:
     yield from _dots(pattern, tokens)
     yield from _flags(pattern, tokens)
     if re.search(r"\[[^\]]*A-z", pattern):
-        yield Remark(
-            "pattern-class", "the range A-z also holds [ \\ ] ^ _ and the backquote; write A-Za-z"
-        )
+        yield Remark("pattern-class", "the range A-z also holds [ \\ ] ^ _ and the backquote; write A-Za-z")
 
 
 @lru_cache(maxsize=8192)

@@ -13,9 +13,7 @@ def visible(text: str) -> str:
     """Return the text on one line, with what cannot be seen written as its number."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        f"‹U+{ord(one):04X}›" if unicodedata.category(one) in _HIDDEN else one for one in text
-    )
+    return "".join(f"‹U+{ord(one):04X}›" if unicodedata.category(one) in _HIDDEN else one for one in text)
 
 
 def foreign(text: str) -> str:

@@ -86,9 +86,7 @@ def policy_text(parts: Parts) -> str:
     lines += [f'framework_version := "{FRAMEWORK_VERSION}"', "", *_objects(parts)]
     lines += [f"{name} := {_json(parts.flags.get(name, False))}" for name in FLAGS]
     # One alias without a space, as in the reference's template.
-    aliases = (
-        f"{point}{'' if point == 'mount_cims' else ' '}:= data.framework.{point}" for point in POINTS
-    )
+    aliases = (f"{point}{'' if point == 'mount_cims' else ' '}:= data.framework.{point}" for point in POINTS)
     lines += ["", "", *aliases, "reason := data.framework.reason"]
     return "\n".join(lines) + "\n"
 
