@@ -40,7 +40,6 @@ def test_a_text_line_stays_one_line(message: str) -> None:
     ("words", "variable", "form"),
     [
         ("", "", "json"),  # a monitor that waits for its daemon
-        ("", "", "json"),
         ("serve", "", "json"),
         ("serve --log-format text", "", "text"),
         ("serve --log-format=text --log-level debug", "", "text"),
