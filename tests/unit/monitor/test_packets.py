@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -67,6 +68,18 @@ def test_a_packet_is_its_own_once_it_was_received(pair: tuple[socket.socket, soc
     first, _ = packets.receive(pair[1], ROOM)
     packets.receive(pair[1], ROOM)
     assert first == b"the first"
+
+
+def test_a_small_packet_takes_a_small_block(pair: tuple[socket.socket, socket.socket]) -> None:
+    packets.send(pair[0], bytes(1000))
+    tracemalloc.start()
+    try:
+        packet, _ = packets.receive(pair[1], ROOM)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(packet) == 1000
+    assert peak < 4096
 
 
 @pytest.mark.parametrize("claimed", [0, -1, 9, 11, wire.MAX_PACKET_BYTES + 1])
