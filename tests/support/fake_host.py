@@ -54,6 +54,7 @@ class FakePool:
 class FakePools:
     work: FakePool = field(default_factory=FakePool)
     control: FakePool = field(default_factory=FakePool)
+    find: FakePool = field(default_factory=FakePool)
 
 
 @dataclass

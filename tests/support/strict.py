@@ -23,9 +23,7 @@ MONITOR = Path(uvmd.__file__).parent / "monitor" / "__main__.py"
 
 
 @contextlib.contextmanager
-def strict_vm(
-    runtime: str, script: dict[str, Any], **options: str
-) -> Iterator[tuple[Daemon, Connection]]:
+def strict_vm(runtime: str, script: dict[str, Any], **options: str) -> Iterator[tuple[Daemon, Connection]]:
     """A daemon whose host has set a scripted policy."""
     daemon = Daemon(runtime=runtime, options={"paths-bundle-roots": "/run/gcs", **options})
     flags = [f"--{key}={value}" for key, value in daemon.options.items()]

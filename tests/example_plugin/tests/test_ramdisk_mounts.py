@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,6 @@ from uvmd_example_ramdisk import plugin
 from uvmd_example_ramdisk.config import RamdiskConfig
 
 pytestmark = pytest.mark.root
-
-
-def in_a_thread(function: Callable[[], None]) -> None:
-    threading.Thread(target=function, daemon=True).start()
 
 
 @pytest.fixture
@@ -37,7 +33,6 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Workbench:
         plugin.resource_types(),
         fake_environment(RamdiskConfig()),
         records=str(tmp_path / "devices.json"),
-        submit=in_a_thread,
     )
     if request.param:
         workbench.be_strict()

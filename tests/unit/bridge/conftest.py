@@ -16,5 +16,6 @@ def host() -> Peer:
 def sequential() -> Peer:
     """The same in a VM with confidential hardware; pools wait until told to run."""
     host = Peer(FakeHost(sequential=True)).connect()
-    host.fake.pools.work.held = host.fake.pools.control.held = True
+    pools = host.fake.pools
+    pools.work.held = pools.control.held = pools.find.held = True
     return host

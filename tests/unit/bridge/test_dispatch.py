@@ -18,6 +18,7 @@ def step(host: Peer) -> None:
     """Let the pools finish what they hold, and the poll thread hear of it."""
     host.fake.pools.work.run_all()
     host.fake.pools.control.run_all()
+    host.fake.pools.find.run_all()
     host.fake.timers.run_posted()
 
 
@@ -42,10 +43,11 @@ def test_slow_work_holds_up_neither_control_nor_waits(host: Peer) -> None:
 
 def test_the_lanes_are_those_of_the_design() -> None:
     lanes = {message: operation.lane for message, operation in OPERATIONS[PROTOCOL_VERSION].items()}
-    work = {Message.CREATE, Message.EXECUTE, Message.MODIFY, Message.DELETE}
+    work = {Message.CREATE, Message.EXECUTE, Message.DELETE}
     inline = {Message.START, Message.WAIT}
     assert {message for message, lane in lanes.items() if lane is dispatch.WORK} == work
     assert {message for message, lane in lanes.items() if lane is dispatch.INLINE} == inline
+    assert [message for message, lane in lanes.items() if lane is dispatch.FIND] == [Message.MODIFY]
     assert len(lanes) == 12
 
 

@@ -48,9 +48,7 @@ def test_negotiate_read_by_hand_is_what_its_model_says(body: Any, strict: bool) 
 @given(bodies, st.booleans())
 def test_a_wait_read_by_hand_is_what_its_model_says(body: Any, strict: bool) -> None:
     model = outcome(codec.decode_value, body, WaitRequest, what="body", strict=strict)
-    expected = (
-        model if model is InvalidMessage else (model.container_id, model.process_id, model.timeout_ms)
-    )
+    expected = model if model is InvalidMessage else (model.container_id, model.process_id, model.timeout_ms)
     assert outcome(read_wait, body, strict=strict) == expected
 
 

@@ -50,7 +50,6 @@ def test_a_network_that_is_not_clear_refuses_the_start(loaded: tuple[str, ...], 
         compose._network(cast(Plugins, Providing(*loaded)), wanted)
 
 
-
 def test_an_enforcer_that_nobody_provides_refuses_the_start() -> None:
     plugins = cast(Plugins, Providing("cedar"))
     assert compose._selectable(plugins, ("open_door", "rego", "cedar")) == ("open_door", "rego", "cedar")

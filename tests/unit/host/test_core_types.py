@@ -58,9 +58,7 @@ def test_new_limits_go_to_the_runtime_whatever_the_request_type(verb: str) -> No
         "Windows": {"anything": 1},
     }
     workbench.request(verb, "ContainerConstraints", settings, ID)
-    assert workbench.host.updates == [
-        (ID, {"memory": {"limit": 1 << 30}, "unified": {"memory.high": "max"}})
-    ]
+    assert workbench.host.updates == [(ID, {"memory": {"limit": 1 << 30}, "unified": {"memory.high": "max"}})]
 
 
 @pytest.mark.parametrize("settings", [{}, {"Linux": None}, {"Linux": {}}])

@@ -43,7 +43,6 @@ def test_the_steps_of_a_change_are_noted_in_their_order_for_who_listens() -> Non
     workbench.add(NAME, SETTINGS)
     follow(None)
     assert [one.name for one in steps_of(trace.take(), 1 << 62)] == [
-        "queue",
         f"find {NAME}",
         "plan",
         "policy snapshot",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,7 +18,9 @@ from uvmd.errors import (
     PolicyDenied,
     Refused,
 )
-from uvmd.host import modify
+from uvmd.host.bounded import Bounded
+from uvmd.host.doing import Doing, working_for
+from uvmd.host.modify import GRACE_S
 
 # When a step fails
 
@@ -181,39 +182,45 @@ def test_descriptors_that_were_kept_are_closed_whatever_happens() -> None:
             os.fstat(fd)
 
 
-def in_a_thread(function: Callable[[], None]) -> None:
-    threading.Thread(target=function, daemon=True).start()
-
-
 @pytest.mark.parametrize("irreversible", [False, True])
-def test_what_finishes_after_its_answer_is_undone_if_it_can_be_else_recorded(
-    monkeypatch: pytest.MonkeyPatch, irreversible: bool
-) -> None:
-    monkeypatch.setattr(modify, "REQUEST_LIMIT_S", 0.05)
-    monkeypatch.setattr(modify, "GRACE_S", 0.0)
-    workbench, thing = bench(submit=in_a_thread)
+def test_what_finishes_after_its_answer_is_undone_if_it_can_be_else_recorded(irreversible: bool) -> None:
+    workbench, thing = bench()
     thing.irreversible = irreversible
-    go_on, applying = threading.Event(), threading.Event()
+    bounded = Bounded(60)
 
-    def hang() -> None:
-        applying.set()
-        go_on.wait(5)
+    def be_late() -> None:
+        assert [line.who for line in workbench.lock.table()] == [f"Add {NAME} path:/run/thing"]
+        assert bounded.give_up()
 
-    thing.before["apply"] = hang
-    with pytest.raises(DeadlineExceeded, match="not done in time"):
-        workbench.add(NAME, SETTINGS)
-    assert applying.wait(5)
-    assert [line.who for line in workbench.lock.table()] == [f"Add {NAME} path:/run/thing"]
-    go_on.set()
-    with workbench.lock.hold(exclusive=True):
-        pass  # held once the straggler is done
+    thing.before["apply"] = be_late
+    with working_for(Doing(bounded=bounded)):
+        if irreversible:
+            workbench.add(NAME, SETTINGS)
+        else:
+            with pytest.raises(DeadlineExceeded, match="finished after its time, undone"):
+                workbench.add(NAME, SETTINGS)
+    assert bounded.what == f"Add {NAME} path:/run/thing"
+    assert not workbench.lock.table()
     assert workbench.mounted() == (["/run/thing"] if irreversible else [])
     assert ("undo" in thing.steps) is not irreversible
     assert workbench.gate.degraded is None
 
 
+def test_a_handler_has_its_own_error_ready_before_the_request_is_late() -> None:
+    class Waiting(Thing):
+        def find(self, settings: ThingSettings, verb: Verb, ctx: Context) -> Found:
+            deadlines.append(ctx.deadline)
+            return super().find(settings, verb, ctx)
+
+    deadlines: list[float] = []
+    workbench, bounded = Workbench([THING], handlers={NAME: Waiting()}), Bounded(60)
+    with working_for(Doing(bounded=bounded)):
+        workbench.add(NAME, SETTINGS)
+    assert deadlines == [bounded.deadline - GRACE_S]
+
+
 def test_two_requests_for_one_thing_come_one_after_the_other() -> None:
-    workbench, thing = bench(submit=in_a_thread)
+    workbench, thing = bench()
     inside, errors = [], []
 
     def apply() -> None:

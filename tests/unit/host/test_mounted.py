@@ -144,9 +144,7 @@ def test_a_strict_vm_keeps_a_container_whose_overlay_is_mounted(bench: Bench) ->
     bench.gate.strict = True
     with bench.nothing_changes(), pytest.raises(Refused) as refusal:
         delete.delete(bench.ctx, name)
-    assert str(refusal.value) == (
-        "Denied deleting state of a container with a overlay mount still active"
-    )
+    assert str(refusal.value) == ("Denied deleting state of a container with a overlay mount still active")
     bench.ctx.mounts.table.change(releases=[Claim(root)], strict=True)
     delete.delete(bench.ctx, name)
 

@@ -26,7 +26,7 @@ def test_a_stack_is_functions_and_lines_without_any_value() -> None:
     assert "KeyError\n" in text
     assert "deep (test_stacks.py:" in text
     assert "s3cr3t" not in text
-    assert 'raise KeyError' not in text
+    assert "raise KeyError" not in text
 
 
 def test_of_a_very_deep_stack_the_inner_end_is_shown() -> None:

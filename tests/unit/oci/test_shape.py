@@ -65,9 +65,7 @@ def test_all_steps_together_give_a_valid_document(
     valid(spec)
 
 
-@given(
-    quota=st.none() | st.integers(-5, 5), pids=st.none() | st.integers(-5, 5), other=st.integers(-2, 2)
-)
+@given(quota=st.none() | st.integers(-5, 5), pids=st.none() | st.integers(-5, 5), other=st.integers(-2, 2))
 def test_of_limits_only_those_that_are_none_go(quota: int | None, pids: int | None, other: int) -> None:
     given_ = {"quota": quota, "shares": other}
     resources = {"cpu": given_, "pids": {"limit": pids}, "memory": {"limit": other}}

@@ -127,7 +127,7 @@ def test_a_model_of_another_kind_stops_the_start(site: Site, model: str, text: s
         model_config = dict(extra="ignore")
     Int = int
     @hookimpl
-    def config_model(): return "HERE:{'Int' if model == 'int' else model}"
+    def config_model(): return "HERE:{"Int" if model == "int" else model}"
     """
     site.install("thing", code)
     with pytest.raises(ConfigError, match=text.replace("int is", "Int is")):

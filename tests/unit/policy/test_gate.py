@@ -370,9 +370,7 @@ class WithoutFragments(ScriptedEnforcer):
 
 @pytest.mark.parametrize("media_type", KINDS)
 def test_an_enforcer_that_takes_no_fragments_says_so(media_type: str) -> None:
-    gate = Gate(
-        enforcers={"scripted": WithoutFragments}, selectable=["scripted"], envelope_readers=READERS
-    )
+    gate = Gate(enforcers={"scripted": WithoutFragments}, selectable=["scripted"], envelope_readers=READERS)
     gate.set_policy(PolicySettings("scripted", POLICY))
     with pytest.raises(PolicyDenied, match=f"^{KINDS[media_type]}this enforcer takes no"):
         gate.load_fragment(HELLO, media_type)

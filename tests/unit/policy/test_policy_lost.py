@@ -48,9 +48,7 @@ class Forgetful(Enforcer):
 )
 def test_a_lost_policy_closes_the_door_for_good(act: Callable[[Gate], object]) -> None:
     saved: list[Mapping[str, Any]] = []
-    gate = Gate(
-        enforcers={"rego": Forgetful}, envelope_readers={"cose-x509": PlainReader}, save=saved.append
-    )
+    gate = Gate(enforcers={"rego": Forgetful}, envelope_readers={"cose-x509": PlainReader}, save=saved.append)
     gate.set_policy(PolicySettings(policy=TEXT))
     assert gate.strict
     with pytest.raises(PolicyDenied, match="not on record"):

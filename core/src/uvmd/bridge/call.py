@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from uvmd.api.wire import WireModel
     from uvmd.bridge.dispatch import Operation
     from uvmd.bridge.facade import Timer
+    from uvmd.host.bounded import Bounded
+    from uvmd.host.doing import Doing
     from uvmd.observe.steps import Trace
 
 M = TypeVar("M", bound="WireModel")
@@ -60,7 +62,9 @@ class Call:
         "common",
         "strict",
         "operation",
+        "bounded",
         "counted",
+        "doing",
         "timer",
         "answer",
         "request",
@@ -98,6 +102,10 @@ class Call:
         self.strict = False
         self.operation: Operation | None = None
         self.counted = False
+        #: The time that it may take, where its answer may not wait for the thread that serves it.
+        self.bounded: Bounded | None = None
+        #: What the thread that serves it works for, once it does.
+        self.doing: Doing | None = None
         self.timer: Timer | None = None
         self.answer = answer
         #: Where its steps are noted, while somebody listens; not of a wait, which may last for days.

@@ -1,7 +1,8 @@
 """Which request runs where and when (spec bridge.md 4.2, 4.3).
 
-Three lanes: inline on the poll thread (Negotiate, Start, Wait: none of them blocks), the
-control pool (what must not wait behind slow work) and the work pool. In a VM with
+Four lanes: inline on the poll thread (Negotiate, Start, Wait: none of them blocks), the
+control pool (what must not wait behind slow work), the work pool, and the pool of what may
+wait for hardware, whose requests are answered in time even so. In a VM with
 confidential hardware one request runs at a time, in order of arrival, over all
 connections; waits are exempt once their turn has come.
 """
@@ -16,6 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from uvmd.bridge.call import LATER, Call
+from uvmd.bridge.deadlines import Deadlines
 from uvmd.bridge.identifiers import NO_VERSION, PROTOCOL_VERSION, Message
 from uvmd.bridge.plain import check_base, read_negotiate, read_wait
 from uvmd.errors import Failed, UnknownMessage, UnsupportedProtocol
@@ -35,7 +37,7 @@ MAX_WAITS = 100_000
 #: After this a request that holds up all others in sequential mode is logged, once.
 SLOW_S = 5.0
 
-INLINE, CONTROL, WORK = "inline", "control", "work"
+INLINE, CONTROL, WORK, FIND = "inline", "control", "work", "find"
 
 _CAPABILITIES = {
     "SupportedSchemaVersions": [{"Major": 2, "Minor": 1}],
@@ -115,7 +117,7 @@ OPERATIONS: dict[int, dict[int, Operation]] = {
         Message.SIGNAL: Operation("signal", CONTROL, _with_models("signal")),
         Message.RESIZE: Operation("resize", CONTROL, _with_models("resize")),
         Message.GET_PROPERTIES: Operation("get_properties", CONTROL, _with_models("get_properties")),
-        Message.MODIFY: Operation("modify", WORK, _with_models("modify")),
+        Message.MODIFY: Operation("modify", FIND, _with_models("modify")),
         Message.DUMP_STACKS: Operation("dump_stacks", CONTROL, _with_models("dump_stacks")),
         Message.DELETE: Operation("delete", WORK, _with_models("delete")),
     },
@@ -123,13 +125,17 @@ OPERATIONS: dict[int, dict[int, Operation]] = {
 
 
 class Dispatcher:
-    """Runs calls. ``run(call)`` serves one to its answer; ``refuse(call, error)`` answers it unread."""
+    """Runs calls. ``run(call)`` serves one to its answer; ``refuse(call, error)`` answers it unread.
+
+    ``late(call)`` answers one whose thread has not come back in time.
+    """
 
     def __init__(
         self,
         host: HostFacade,
         run: Callable[[Call], None],
         refuse: Callable[[Call, Exception], None],
+        late: Callable[[Call], None],
         *,
         v4: bool = True,
     ) -> None:
@@ -137,6 +143,7 @@ class Dispatcher:
         self._run = run
         self._refuse = refuse
         self._v4 = v4
+        self._deadlines = Deadlines(host.timers, late)
         self._lock = Lock()
         self._open = 0
         self._open_bytes = 0
@@ -164,6 +171,8 @@ class Dispatcher:
     def finished(self, call: Call) -> None:
         """Note that the answer of ``call`` is queued. From any thread."""
         operation = call.operation
+        if call.bounded is not None:
+            self._deadlines.forget(call)
         if call.counted or (operation is not None and operation.is_wait):
             with self._lock:
                 self._uncount(call)
@@ -229,9 +238,11 @@ class Dispatcher:
 
     def _run_on_pool(self, call: Call) -> None:
         pools = self._host.pools
-        pool = pools.work if call.operation is not None and call.operation.lane is WORK else pools.control
+        lane = CONTROL if call.operation is None else call.operation.lane
+        if lane is FIND:
+            self._deadlines.watch(call)
         try:
-            pool.submit(self._run, call)
+            {CONTROL: pools.control, WORK: pools.work, FIND: pools.find}[lane].submit(self._run, call)
         except RuntimeError as error:
             failure = Failed("busy: no thread can be started")
             failure.__cause__ = error

@@ -23,6 +23,9 @@ class Pools(Protocol):
     @property
     def control(self) -> Pool: ...
 
+    @property
+    def find(self) -> Pool: ...
+
 
 class Timer(Protocol):
     def cancel(self) -> object: ...

@@ -23,7 +23,7 @@ from uvmd.bridge.limits import TooLarge
 from uvmd.bridge.notifications import exit_notification
 from uvmd.bridge.outbox import Monitor, Outbox, Parcel
 from uvmd.bridge.records import message_of
-from uvmd.errors import Failed, UvmdError
+from uvmd.errors import DeadlineExceeded, Failed, UvmdError
 from uvmd.host.doing import Doing, working_for
 from uvmd.observe.spans import Spans
 from uvmd.observe.stacks import stack_of
@@ -64,7 +64,7 @@ class Bridge:
     ) -> None:
         self._host = host
         self._outbox = Outbox(monitor)
-        self._dispatcher = Dispatcher(host, self._serve, self._answer, v4=v4)
+        self._dispatcher = Dispatcher(host, self._serve, self._answer, self._late, v4=v4)
         self._spans = spans or Spans()
         self._connection: Connection | None = None
         self._call_answered = self._answer  # bound once: a pending wait holds it
@@ -162,13 +162,17 @@ class Bridge:
             follow(None)
 
     def _carry_out(self, call: Call) -> None:
-        operation = call.operation
+        operation, bounded = call.operation, call.bounded
         assert operation is not None, "dispatch gives every call its operation"
+        if bounded is not None and bounded.given_up:
+            return  # it has waited too long for a thread
         doing = Doing(call.request)
         try:
             with step("parse"):
                 call.read(strict=self._host.strict)
             doing = self._doing(call)
+            if bounded is not None:
+                call.doing = doing
             with working_for(doing):
                 outcome = operation.run(self._host, call)
         except KeyboardInterrupt:
@@ -181,18 +185,33 @@ class Bridge:
             self._finish(call, HResult.S_OK, "")
         elif outcome is LATER:
             call.trace = None
+        elif bounded is not None and not bounded.settle():
+            if isinstance(outcome, BaseException):
+                facts = {"request": bounded.what, "error": str(outcome)}
+                log.warning("a request failed after it had been answered, ignoring", extra=facts)
         else:
-            if doing.again:
-                self._host.settle_request(doing, failed=isinstance(outcome, BaseException))
+            self._settle(doing, outcome)
             self._answer(call, outcome)
+
+    def _late(self, call: Call) -> None:
+        """Answer a request whose thread does not come back. Poll thread."""
+        what = call.bounded.what if call.bounded is not None else _name(call)
+        error = DeadlineExceeded(f"{what}: not done in time; what it has locked stays locked")
+        if call.doing is not None:
+            self._settle(call.doing, error)
+        self._answer(call, error)
+
+    def _settle(self, doing: Doing, outcome: object) -> None:
+        if doing.again:
+            self._host.settle_request(doing, failed=isinstance(outcome, BaseException))
 
     def _doing(self, call: Call) -> Doing:
         """Say for what the thread works, once nothing of an earlier daemon's is under way."""
         operation = call.operation
         if not call.attempt or operation is None or operation.lane is INLINE:
-            return Doing(call.request)
+            return Doing(call.request, bounded=call.bounded)
         earlier = self._host.await_request(call.request)
-        return Doing(call.request, again=True, done=earlier.done, notes=earlier.notes)
+        return Doing(call.request, again=True, done=earlier.done, notes=earlier.notes, bounded=call.bounded)
 
     def _answer(self, call: Call, outcome: object) -> None:
         """Answer ``call`` with the fields of its success, or an error."""

@@ -100,7 +100,6 @@ class Daemon:
             {**core_types(self.gate, self.host), **self.plugins.resource_types},
             self.host,
             records,
-            self.host.pools.find.submit,
             watch=self.host.watch_change,
         )
         self.host.modifier = self._modifier

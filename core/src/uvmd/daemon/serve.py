@@ -7,6 +7,7 @@ Negotiate does not (pydantic, the models) is loaded once Negotiate can be answer
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from uvmd import __version__
 from uvmd.daemon import confinement
 from uvmd.daemon.config import Config
 from uvmd.daemon.options import load
@@ -67,7 +69,11 @@ def run(flags: Sequence[str], notes: Sequence[str] = ()) -> int:
         log.error("uvmd refuses to start", extra={"error": str(error)})
         return os.EX_CONFIG
     except MonitorError as error:
-        log.critical("the monitor is gone", extra={"error": str(error)})
+        other = error.errno == errno.EPROTONOSUPPORT
+        log.critical(
+            "the monitor is of another release" if other else "the monitor is gone",
+            extra={"error": str(error)},
+        )
         return os.EX_UNAVAILABLE
 
 
@@ -117,6 +123,7 @@ def _serve(config: Config, link: Link, bridge_target: str, stream_target: str) -
     log.info(
         "serving",
         extra={
+            "version": __version__,
             "transport": config.transport,
             "daemon_starts": state.daemon_starts,
             "requests": len(state.requests),

@@ -9,7 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from uvmd.host.bounded import Bounded
 
 
 class Earlier(Protocol):
@@ -31,6 +34,8 @@ class Doing:
     notes: Mapping[str, bytes] = field(default_factory=dict)
     #: Whether an answer of the policy was taken from an earlier daemon's notes.
     recalled: bool = False
+    #: The time that it may take, where somebody watches it.
+    bounded: Bounded | None = None
 
 
 _NOTHING = Doing()

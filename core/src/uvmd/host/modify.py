@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
@@ -43,7 +42,7 @@ from uvmd.errors import (
     Refused,
     UvmdError,
 )
-from uvmd.host.bounded import Bounded, Submit
+from uvmd.host.bounded import Bounded
 from uvmd.host.doing import doing
 from uvmd.host.locks import REQUEST_LIMIT_S, ChangeLock
 from uvmd.host.plans import check_plan, cleaned, verb_of
@@ -99,9 +98,10 @@ class _Request(NamedTuple):
 class Modifier:
     """See the module. Called from several threads, each with one request.
 
+    What watches a request's time is ``doing().bounded``.
+
     Args:
         types: the resource types by name, core's and the plugins'.
-        submit: runs a function on a thread for slow finding (``pools.find.submit``).
         watch: called with the keys of a request before it changes anything; what it returns
             is called after ``apply``, in its transaction.
     """
@@ -114,8 +114,6 @@ class Modifier:
         types: Mapping[str, Registered],
         host: HostView,
         records: Records,
-        submit: Submit,
-        clock: Callable[[], float] = time.monotonic,
         watch: Watch = lambda keys: _ignore,
     ) -> None:
         self._gate = gate
@@ -124,8 +122,6 @@ class Modifier:
         self._types = types
         self._host = host
         self._records = records
-        self._submit = submit
-        self._clock = clock
         self._watch = watch
         self._interrupted: dict[int, tuple[str, tuple[str, ...]]] = {}
 
@@ -182,15 +178,17 @@ class Modifier:
         number = doing().number
         if doing().again and self._records.was_done(number):
             return
-        deadline = self._clock() + REQUEST_LIMIT_S
+        bounded = doing().bounded or Bounded(REQUEST_LIMIT_S)
 
         def accept() -> _Request:
             return self._accept(container_id, request_type, resource_type, settings, has_settings)
 
         request = accept()
-        call = Bounded(lambda settle: self._carry_out(request, accept, deadline, settle), request.what)
-        self._submit(call.run)
-        call.wait(max(0.0, deadline - self._clock()))
+        bounded.what = request.what
+        with self._telling(request.what):
+            while not self._attempt(request, bounded):
+                # A policy came into force meanwhile: what was accepted before is judged anew.
+                request = accept()
 
     # Before anything is looked for
 
@@ -246,39 +244,28 @@ class Modifier:
         if entry.type.latched:
             self._gate.require_consistent()
 
-    # On a thread for slow work
+    # What may take long
 
-    def _carry_out(
-        self,
-        request: _Request,
-        accept: Callable[[], _Request],
-        deadline: float,
-        settle: Callable[[], bool],
-    ) -> None:
-        with self._telling(request.what):
-            while not self._attempt(request, deadline, settle):
-                # A policy came into force meanwhile: what was accepted before is judged anew.
-                request = accept()
-
-    def _attempt(self, request: _Request, deadline: float, settle: Callable[[], bool]) -> bool:
+    def _attempt(self, request: _Request, bounded: Bounded) -> bool:
         """Find, lock, and go on; False when a policy came into force between the two."""
         handler, strict = request.handler, self._gate.strict
         kept: list[int] = []
         try:
-            context = Context(deadline - GRACE_S, strict, kept.append)
+            deadline = bounded.deadline - GRACE_S
+            context = Context(deadline, strict, kept.append)
             with step("find", request.entry.type.name):
                 found = handler.find(request.settings, request.verb, context)
             name, keys = request.entry.type.name, self._keys(request, found)
             with self._lock.hold(
                 keys,
                 True if name in ALWAYS_EXCLUSIVE else lambda: self._gate.strict,
-                deadline=deadline - GRACE_S,
+                deadline=deadline,
                 who=request.what,
             ):
                 if self._gate.strict is not strict:
                     return False
                 self._check_latch(request.entry)
-                self._plan_and_apply(request, found, strict, keys, settle)
+                self._plan_and_apply(request, found, strict, keys, bounded.settle)
                 return True
         finally:
             for fd in kept:

@@ -199,9 +199,7 @@ class MountTable:
         target = clean(claim.target)
         if target in self._entries:
             raise Refused(f'device at mount path "{target}" already exists')
-        entry = _Entry(
-            claim._replace(target=target, kind=claim.kind or Kind.READ_WRITE), self._below(claim)
-        )
+        entry = _Entry(claim._replace(target=target, kind=claim.kind or Kind.READ_WRITE), self._below(claim))
         self._enter(entry)
         done.append(lambda: self._leave(entry))
 

@@ -11,7 +11,6 @@ from uvmd.api.names import PROVIDED_BY
 from uvmd.api.resources import Handler, Record, Registered, ResourceType, Verb
 from uvmd.api.testing.fakes import FakeContainers, fake_environment
 from uvmd.api.testing.scripted import POLICY, Answer, PlainReader, ScriptedEnforcer
-from uvmd.host.bounded import Submit
 from uvmd.host.core_types import core_types
 from uvmd.host.locks import ChangeLock
 from uvmd.host.modify import Modifier
@@ -22,12 +21,8 @@ from uvmd.policy.gate import Gate
 from uvmd.policy.selection import PolicySettings
 
 
-def _at_once(function: Callable[[], None]) -> None:
-    function()
-
-
 class Workbench:
-    """Runs requests through the real pipeline, on the test's own thread unless told otherwise.
+    """Runs requests through the real pipeline, on the test's own thread.
 
     Args:
         types: the resource types under test, as a plugin's ``resource_types()`` gives them.
@@ -43,7 +38,6 @@ class Workbench:
         *,
         handlers: Mapping[str, Handler] | None = None,
         records: str = "",
-        submit: Submit = _at_once,
     ) -> None:
         self.environment = environment or fake_environment()
         self.host = FakeContainers()
@@ -63,9 +57,7 @@ class Workbench:
                 third_party=type_.name not in PROVIDED_BY,
                 make=self._maker(type_, (handlers or {}).get(type_.name)),
             )
-        self.modifier = Modifier(
-            self.gate, self.lock, self.table, self.types, self.host, self.records, submit
-        )
+        self.modifier = Modifier(self.gate, self.lock, self.table, self.types, self.host, self.records)
 
     def _maker(self, type_: ResourceType, made: Handler | None) -> Callable[[], Handler]:
         module, _, name = type_.handler.partition(":")

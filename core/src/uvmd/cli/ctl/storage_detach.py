@@ -49,9 +49,7 @@ def detach_verb(settings: Settings, paths: tuple[str, ...], disk: tuple[int, int
             done.append(path)
         if disk is not None and not failed:
             with settings.step("SCSIDevice"):
-                client.modify(
-                    "SCSIDevice", {"Controller": disk[0], "Lun": disk[1]}, request_type="Remove"
-                )
+                client.modify("SCSIDevice", {"Controller": disk[0], "Lun": disk[1]}, request_type="Remove")
     settings.show({"detached": done, "unplugged": disk is not None and not failed}, "")
     return failed
 

@@ -190,4 +190,3 @@ def require_paths(paths: tuple[str, ...]) -> None:
 def vm_hostname() -> str:
     """Return the VM's own host name."""
     return os.uname().nodename
-

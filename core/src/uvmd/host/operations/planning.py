@@ -204,4 +204,3 @@ def _in_host_network(ctx: Context, container: Container) -> bool:
         return container.role.host_network
     pod = ctx.pods.find(container.role.pod_id)
     return pod is not None and pod.host_network
-

@@ -37,9 +37,7 @@ _FILE_MODE: Final = 0o644
 _DETACH: Final = 2  # MNT_DETACH
 
 
-def make_shared(
-    ctx: Context, container: Container, planned: Planned, wants_logs: bool, undo: Undo
-) -> None:
+def make_shared(ctx: Context, container: Container, planned: Planned, wants_logs: bool, undo: Undo) -> None:
     """Make what is shared, if the container is the one to make it.
 
     Raises OSError.

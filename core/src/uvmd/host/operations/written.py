@@ -20,9 +20,7 @@ def write_new(directory_fd: int, directory: str, name: str, data: bytes, mode: i
         undo.callback(os.unlink, f"{directory}/{name}", step=f"remove {name}")
     except FileExistsError:
         os.rename(name, f"{name}.before", src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
-        undo.callback(
-            os.rename, f"{directory}/{name}.before", f"{directory}/{name}", step=f"put {name} back"
-        )
+        undo.callback(os.rename, f"{directory}/{name}.before", f"{directory}/{name}", step=f"put {name} back")
         fd = os.open(name, _FLAGS, 0o600, dir_fd=directory_fd)
     if mode != 0o600:
         os.fchmod(fd, mode)  # the daemon's umask is 077

@@ -110,9 +110,7 @@ class _Merged:
             spec = {**spec, "linux": {**linux, "devices": [*linux.get("devices", ()), *self.devices]}}
             spec = allow(spec, self.rules)
         if self.environment:
-            kept = [
-                text for text in process.get("env", ()) if text.partition("=")[0] not in self.environment
-            ]
+            kept = [text for text in process.get("env", ()) if text.partition("=")[0] not in self.environment]
             process = {**process, "env": kept + [f"{key}={text}" for key, text in self.environment.items()]}
         if self.groups:
             user = process["user"]
