@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 from report import Figure, as_json, table
 
 from guest.harness.guest import Guest
-from guest.harness.profiles import PROFILES
 from guest.harness.snapshots import accelerator, boot_product, ready
 from guest.harness.timeline import Boot, negotiate
 from support import machine
+from uvmd.api.testing.guest.profiles import PROFILES
 
 
 def boot() -> Boot:

@@ -16,14 +16,14 @@ import time
 from pathlib import Path
 
 from guest.harness import image
-from guest.harness.devices import Disk
 from guest.harness.guest import Guest
-from guest.harness.leaks import Holdings, differences, holdings
-from guest.harness.profiles import PROFILES
 from guest.harness.snapshots import accelerator, boot_product
 from guest.harness.timeline import negotiate
 from support import machine, rootfs
 from support.daemon import ENVIRONMENT
+from uvmd.api.testing.guest.devices import Disk
+from uvmd.api.testing.guest.leaks import Holdings, differences, holdings
+from uvmd.api.testing.guest.profiles import PROFILES
 
 #: What a policy would ask for: no layer without its hash tree.
 SETTINGS = """

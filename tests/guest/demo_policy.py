@@ -28,9 +28,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from guest.demo import Demo, say
 from guest.harness import snapshots
-from guest.harness.profiles import PROFILES
 from support import machine, rootfs
 from support.daemon import ENVIRONMENT
+from uvmd.api.testing.guest.profiles import PROFILES
 
 POD, WEB, TOOL = "00" * 31 + "90", "00" * 31 + "e1", "00" * 31 + "70"
 NAMES = {POD: "$POD", WEB: "$WEB", TOOL: "$TOOL"}

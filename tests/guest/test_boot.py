@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from guest.harness.guest import Guest
-from guest.harness.profiles import PROFILES
 from guest.harness.snapshots import boot_product
 from guest.harness.timeline import Boot, negotiate
+from uvmd.api.testing.guest.profiles import PROFILES
 
 if TYPE_CHECKING:
     from guestimage.layers import Image

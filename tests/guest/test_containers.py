@@ -6,9 +6,9 @@ import pytest
 
 from guest.harness.code import ROOTFS
 from guest.harness.guest import Guest
-from guest.harness.leaks import assert_nothing_left, holdings
-from guest.harness.profiles import PROFILES, Profile
 from support.containers import created, shell
+from uvmd.api.testing.guest.leaks import assert_nothing_left, holdings
+from uvmd.api.testing.guest.profiles import PROFILES, Profile
 
 
 @pytest.fixture(scope="module", params=["v2", "v1"])

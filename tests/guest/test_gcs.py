@@ -8,9 +8,9 @@ import shlex
 import pytest
 
 from guest.harness.guest import Guest
-from guest.harness.profiles import PROFILES, Profile
 from support.daemon import wait_until
 from support.host import NULL_ID
+from uvmd.api.testing.guest.profiles import PROFILES, Profile
 
 MIB = 1 << 20
 LOG = "/run/gcs.log"

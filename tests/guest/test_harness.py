@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from guest.harness import image
-from guest.harness.accelerator import boots
-from guest.harness.errors import CommandFailed, GuestHung
 from guest.harness.guest import Guest
-from guest.harness.leaks import assert_nothing_left, differences, holdings
-from guest.harness.profiles import PROFILES
 from guest.harness.snapshots import booted
+from uvmd.api.testing.guest.accelerator import boots
+from uvmd.api.testing.guest.errors import CommandFailed, GuestHung
+from uvmd.api.testing.guest.leaks import assert_nothing_left, differences, holdings
+from uvmd.api.testing.guest.profiles import PROFILES
 
 
 def test_shell_and_functions_run_in_the_guest(guest: Guest) -> None:
@@ -179,9 +179,9 @@ def test_nvdimms_are_for_a_profile_of_their_own(base_snapshot: object) -> None:
 
 def test_the_probe_of_an_accelerator_boots_and_is_bounded(base_snapshot: object) -> None:
     del base_snapshot  # Asked for to be a guest test.
-    kernel = image.base().kernel
-    assert boots(kernel, "tcg", 60)
-    assert not boots(kernel, "tcg", 0.1)
+    of = image.base()
+    assert boots(of.kernel, of.initramfs, "tcg", 60)
+    assert not boots(of.kernel, of.initramfs, "tcg", 0.1)
 
 
 def test_two_guests_of_a_snapshot_do_not_share_their_memory(guest: Guest, fresh_guest: Guest) -> None:

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from guest.harness.devices import Device
 from guest.harness.guest import Guest
-from guest.harness.leaks import assert_nothing_left, holdings
 from support import rootfs, specs
 from support.containers import new_id, shell
 from support.host import (
@@ -26,6 +24,8 @@ from support.host import (
     code,
 )
 from support.pods import bind, sandbox_spec, workload_spec
+from uvmd.api.testing.guest.devices import Device
+from uvmd.api.testing.guest.leaks import assert_nothing_left, holdings
 
 NS = "0d5b3bb1-9c4f-4a0e-8a5e-3f1f6a0c1d22"
 MACS = ("02:75:76:6d:01:01", "02:75:76:6d:01:02")

@@ -14,12 +14,12 @@ import pytest
 from guest.harness.code import ROOTFS
 from guest.harness.daemon import LOG
 from guest.harness.guest import Guest
-from guest.harness.profiles import PROFILES, Profile
 from support import machine
 from support.containers import Container, new_id, shell
 from support.daemon import ENVIRONMENT, wait_until
 from support.host import NULL_ID, Connection, Gone
 from support.pods import Pod, bind, sandbox_spec
+from uvmd.api.testing.guest.profiles import PROFILES, Profile
 
 MIB = 1 << 20
 #: busybox keeps the last line in memory, and this one has no end.

@@ -6,11 +6,11 @@ import pytest
 
 from guest.harness.code import ROOTFS
 from guest.harness.daemon import DAEMON, MONITOR
-from guest.harness.errors import CommandFailed
 from guest.harness.guest import Guest
-from guest.harness.leaks import assert_nothing_left, holdings
 from support import specs
 from support.containers import created, new_id, shell
+from uvmd.api.testing.guest.errors import CommandFailed
+from uvmd.api.testing.guest.leaks import assert_nothing_left, holdings
 
 #: What the daemon's unit says of itself, cut short: an emulated guest needs some seconds for a start.
 WATCHDOG = "/run/systemd/system/uvmd.service.d/watchdog.conf"

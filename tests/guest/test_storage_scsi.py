@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from guest.harness.guest import Guest
-from guest.harness.leaks import holdings
 from guest.harness.settings import IMPATIENT
 from support import disks
 from support.host import MODIFY, ZERO_GUID, Refused, code
+from uvmd.api.testing.guest.leaks import holdings
 
 PATH = "/run/mounts/scsi/m0"
 LAYER = {"MountPath": PATH, "Lun": 1, "ReadOnly": True, "Options": ["ro"]}

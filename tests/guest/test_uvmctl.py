@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from guest.harness.guest import Guest
-from guest.harness.leaks import assert_nothing_left, holdings
 from support import machine
 from support.daemon import ENVIRONMENT
+from uvmd.api.testing.guest.leaks import assert_nothing_left, holdings
 
 LAYER, SCRATCH, MEMORY = "/run/mounts/scsi/m0", "/run/mounts/scsi/m1", "/run/layers/p0"
 ROOT, SHARED = "/run/gcs/c/web/rootfs", "/run/shared"

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guestimage import recipe, wheels
-from guestimage.cpio import Archive
 from guestimage.kernel import Kernel
 from guestimage.tools import BuildError, Progress, digest, keep_latest, place, remove, run, whole_folder
+from uvmd.api.testing.guest import cpio
 
 HERE = Path(__file__).parents[1]
 REPOSITORY = HERE.parents[1]
@@ -122,7 +122,7 @@ class Builder:
         debian = self.debian()
         pins = wheels.pins_for(self._distributions, REPOSITORY / ".ci" / "constraints.txt")
         config = self._wishes.config or HERE / "root" / "etc" / "uvmd" / "uvmd.toml"
-        recipes = (HERE / "guestimage", HERE.parent / "common", UNITS)
+        recipes = (HERE / "guestimage", Path(cpio.__file__), HERE.parent / "common", UNITS)
         parts = (debian.name, pins, *recipes, HERE / "root", HERE / "init", config)
         image = Image(self._cache / f"base-{digest(parts, skip=('__pycache__', '.pyc'))}")
         if not image.folder.exists():
@@ -255,7 +255,7 @@ def _initramfs(kernel: Kernel) -> bytes:
     busybox = shutil.which("busybox")
     if busybox is None:
         raise BuildError("busybox is not installed: .ci/system-packages guest")
-    archive = Archive()
+    archive = cpio.Archive()
     archive.file("init", (HERE / "init").read_bytes(), 0o755)
     archive.file("bin/busybox", Path(busybox).read_bytes(), 0o755)
     archive.device("dev/console", 5, 1)

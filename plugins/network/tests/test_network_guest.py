@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from guest.harness.code import ROOTFS
-from guest.harness.devices import PciDevice
 from guest.harness.guest import Guest
-from guest.harness.leaks import assert_nothing_left, holdings
-from guest.harness.profiles import PROFILES, Profile
 from support.containers import new_id
 from support.host import NULL_ID
 from support.pods import Pod, sandbox_spec
+from uvmd.api.testing.guest.devices import PciDevice
+from uvmd.api.testing.guest.leaks import assert_nothing_left, holdings
+from uvmd.api.testing.guest.profiles import PROFILES, Profile
 
 NS = "6f2a0e8a-3f0f-4c6e-9d57-0b5cb1b4a001"
 GUID = "2a1e7c36-31c5-4bd4-8d2f-9c3e5a0b7d11"

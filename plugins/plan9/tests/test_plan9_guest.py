@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from guest.harness.guest import Guest
-from guest.harness.leaks import assert_nothing_left, holdings
 from guest.harness.settings import IMPATIENT
 from support.host import NULL_ID, Refused
+from uvmd.api.testing.guest.leaks import assert_nothing_left, holdings
 
 SHARED = "/run/shared"
 PATH = "/run/gcs/c/box/mounts/m0"

@@ -18,11 +18,11 @@ import pytest
 from strict_pods import ECHO, Pod, body, delete, fine, modify, reasons, set_policy
 
 from guest.harness.code import ROOTFS
-from guest.harness.devices import Disk
 from guest.harness.guest import Guest
 from support import disks, rootfs, specs
 from support.containers import Container, new_id
 from support.host import EXECUTE, MODIFY, NULL_ID, SIGNAL, Connection, code
+from uvmd.api.testing.guest.devices import Disk
 
 BASE, TOP = "/run/mounts/scsi/m0", "/run/mounts/scsi/m1"
 DISK, PMEM, LAYERS = "MappedVirtualDisk", "VPMemDevice", "CombinedLayers"

@@ -11,10 +11,10 @@ from typing import Any
 
 from report import Figure
 
-from guest.harness.devices import Disk
 from guest.harness.guest import Guest
 from support import disks, machine
 from support.host import MODIFY, NULL_ID, ZERO_GUID, code
+from uvmd.api.testing.guest.devices import Disk
 
 INSIDE = machine.ROOT / "tests" / "guest" / "inside" / "storage.py"
 LATE, LATE_S = 16, 0.2

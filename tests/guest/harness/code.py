@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from guest.harness import image
 from support import rootfs
+from uvmd.api.testing.guest.profiles import disk_node
 
 if TYPE_CHECKING:
     from guestimage.wheels import Distribution
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
 #: Where the disk is mounted in the guest, and the root file system for containers on it.
 MOUNT = "/opt/uvmd/code"
 ROOTFS = Path(f"{MOUNT}/rootfs")
+#: Where the disk sits; storage tests use targets below.
+BUS, TARGET = "sc1.0", 7
 _SKIPPED = ("__pycache__", ".egg-info", ".pyc")
+
+
+def at_start(disk: Path) -> tuple[str, ...]:
+    """Return the arguments of QEMU for a guest that was saved with the disk in it."""
+    drive = disk_node("code", disk, read_only=True)
+    return ("-blockdev", drive, "-device", f"scsi-hd,id=code,bus={BUS},scsi-id={TARGET},lun=0,drive=code")
 
 
 @cache

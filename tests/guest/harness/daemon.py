@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from guest.harness.errors import CommandFailed, GuestError
+from uvmd.api.testing.guest.errors import CommandFailed, GuestError
 
 if TYPE_CHECKING:
     from guest.harness.guest import Guest

@@ -14,13 +14,12 @@ import pytest
 
 if TYPE_CHECKING:
     from guest.harness.guest import Guest
-    from guest.harness.leaks import Holdings
-    from guest.harness.profiles import Profile
     from guest.harness.snapshots import Snapshot
+    from uvmd.api.testing.guest.keeper import Keeper
+    from uvmd.api.testing.guest.profiles import Profile
 
 _FIXTURES = {"guest", "fresh_guest", "base_snapshot", "uvm_image"}
 _left_out = pytest.StashKey[int]()
-_failed = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,33 +51,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]
-    if report.failed:
-        item.stash[_failed] = True
-        funcargs = getattr(item, "funcargs", {})
-        guest = funcargs.get("guest") or funcargs.get("fresh_guest")
-        if guest is not None and not guest.closed:
-            report.sections += describe(guest)
+    if item.get_closest_marker("guest"):
+        from uvmd.api.testing.guest.keeper import tell_of_failure
 
-
-def describe(guest: Guest) -> list[tuple[str, str]]:
-    """What a guest can tell about a test that failed."""
-    sections = []
-    try:
-        if guest.machine.running:
-            sections.append(("uvmd's log in the guest", guest.daemon.log()))
-            sections.append(("the guest's kernel", "\n".join(guest.kernel_log()[-40:])))
-    except Exception as error:  # whatever it is, the test's own failure is the news
-        sections.append(("the guest", str(error)))
-    return sections
+        tell_of_failure(item, outcome.get_result(), "guest", "fresh_guest")  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
 def profile() -> Profile:
     """The kind of guest; a module overrides it, say with ``params``, to run in others."""
-    from guest.harness.profiles import PROFILES
+    from uvmd.api.testing.guest.profiles import PROFILES
 
     return PROFILES["v2"]
 
@@ -100,52 +84,25 @@ def base_snapshot() -> Callable[..., Snapshot]:
     return ready
 
 
-class Keeper:
-    """The guest of a module: restored when first asked for, and again after a test spoilt it."""
-
-    def __init__(self, restore: Callable[[], Guest]) -> None:
-        self._restore = restore
-        self._guest: Guest | None = None
-        self._before: Holdings = {}
-
-    def guest(self) -> Guest:
-        from guest.harness.leaks import holdings
-
-        if self._guest is None or self._guest.closed:
-            self._guest = self._restore()
-            self._guest.assert_kernel_is_calm()
-            self._before = self._guest.call(holdings)
-        return self._guest
-
-    def check(self) -> None:
-        """Nothing may be left behind, and the kernel must be calm."""
-        from guest.harness.leaks import assert_nothing_left
-
-        assert self._guest is not None
-        if not self._guest.closed:
-            self._guest.assert_kernel_is_calm()
-            assert_nothing_left(self._guest, self._before)
-
-    def spoilt(self) -> None:
-        if self._guest is not None:
-            self._guest.close()
-
-
 @pytest.fixture(scope="module")
-def _keeper(profile: Profile, uvmd_settings: str, base_snapshot: Callable[..., Snapshot]) -> Iterator[Keeper]:
+def _keeper(
+    profile: Profile, uvmd_settings: str, base_snapshot: Callable[..., Snapshot]
+) -> Iterator[Keeper[Guest]]:
+    from uvmd.api.testing.guest.keeper import Keeper
+
     keeper = Keeper(lambda: base_snapshot(profile, uvmd_settings).restore())
     yield keeper
-    keeper.spoilt()
+    keeper.close()
 
 
 @pytest.fixture
-def guest(request: pytest.FixtureRequest, _keeper: Keeper) -> Iterator[Guest]:
+def guest(request: pytest.FixtureRequest, _keeper: Keeper[Guest]) -> Iterator[Guest]:
     """A guest with uvmd running, shared by the tests of a module.
 
     After each test the guest must hold what it held before the first, and its kernel must be
     calm. A test that fails gets rid of the guest; the next one has a fresh one.
     """
-    yield from _checked(request, _keeper)
+    yield from _keeper.lend(request.node)
 
 
 @pytest.fixture
@@ -156,19 +113,6 @@ def fresh_guest(
     made = base_snapshot(profile, uvmd_settings).restore()
     yield made
     made.close()
-
-
-def _checked(request: pytest.FixtureRequest, keeper: Keeper) -> Iterator[Guest]:
-    made = keeper.guest()
-    yield made
-    if request.node.stash.get(_failed, False):
-        keeper.spoilt()
-        return
-    try:
-        keeper.check()
-    except BaseException:
-        keeper.spoilt()
-        raise
 
 
 @pytest.fixture(scope="session")

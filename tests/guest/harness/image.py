@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.machine import CACHE, ROOT
+from uvmd.api.testing.guest.image import PRODUCT_TARGET, UNITS_FOLDER, helpers_archive
 
 if TYPE_CHECKING:
-    from guestimage.cpio import Archive
     from guestimage.layers import Builder, Image
 
-INSIDE = Path(__file__).parent / "inside"
+#: A target of the tests' own, in which uvmd does not start by itself, and options for its unit.
+TARGET = "testbed.target"
+UNITS = {TARGET: "testbed.target", "uvmd.service.d/testbed.conf": "testbed.conf"}
 FOLDER = CACHE / "guest"
 
 
@@ -45,24 +47,12 @@ def product() -> Image:
     return builder().uvm()
 
 
-def archive() -> Archive:
-    """Return an empty initramfs archive."""
-    recipe()
-    from guestimage.cpio import Archive
-
-    return Archive()
-
-
-def helpers_archive(settings: str = "") -> bytes:
+def helpers(settings: str = "") -> bytes:
     """Return the second initramfs archive, which puts the tests' helpers on top of the root.
 
     ``settings`` are lines of TOML, appended to the image's own settings of uvmd.
     """
-    made = archive()
-    if settings:
-        own = (ROOT / "packaging" / "guest-image" / "root" / "etc" / "uvmd" / "uvmd.toml").read_text()
-        made.file("extra/etc/uvmd/uvmd.toml", f"{own}\n{settings}\n".encode())
-    made.tree(INSIDE / "root", "extra")
-    for program in ("helper.py", "mirror.py", "mux.py"):
-        made.file(f"extra/opt/testbed/{program}", (INSIDE / program).read_bytes())
-    return made.to_bytes()
+    archive = helpers_archive((TARGET, PRODUCT_TARGET), settings=settings)
+    for unit, file in UNITS.items():
+        archive.file(f"{UNITS_FOLDER}/{unit}", (Path(__file__).parent / file).read_bytes())
+    return archive.to_bytes()

@@ -21,18 +21,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guest.harness import code, image
-from guest.harness.accelerator import find_accelerator
-from guest.harness.errors import GuestHung
 from guest.harness.guest import Guest
-from guest.harness.machine import short_folder
-from guest.harness.profiles import QEMU, Files, Profile, command_line
+from uvmd.api.testing.guest.accelerator import find_accelerator
+from uvmd.api.testing.guest.errors import GuestHung
+from uvmd.api.testing.guest.image import PRODUCT_TARGET
+from uvmd.api.testing.guest.machine import short_folder
+from uvmd.api.testing.guest.profiles import QEMU, Files, Profile, command_line
 
 if TYPE_CHECKING:
     from guestimage.layers import Image
 
 BOOT_S = 90
-TARGET = "testbed.target"
-PRODUCT_TARGET = "uvm.target"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Snapshot:
             subprocess.run(["cp", "--sparse=always", "--reflink=auto", ram, shared_copy], check=True)
             ram = shared_copy
         files = _files(image.base(), ram, shared=shared_copy is not None, code_disk=self.code)
-        guest = Guest(self.profile, files, accelerator(), TARGET, incoming=True)
+        guest = Guest(self.profile, files, accelerator(), image.TARGET, incoming=True)
         try:
             guest.machine.restore(self.folder / "state")
             guest.wake()
@@ -65,16 +64,17 @@ class Snapshot:
 
 
 def accelerator() -> str:
-    return find_accelerator(image.base().kernel)
+    return find_accelerator(image.base().kernel, image.base().initramfs)
 
 
 def _files(
     of: Image, ram: Path | None, *, shared: bool, code_disk: Path | None = None, settings: str = ""
 ) -> Files:
     folder = short_folder()
-    (folder / "tests.cpio").write_bytes(image.helpers_archive(settings))
+    (folder / "tests.cpio").write_bytes(image.helpers(settings))
     archives = (of.initramfs, folder / "tests.cpio")
-    return Files(folder, of.kernel, archives, of.root, ram or folder / "ram", shared, code_disk)
+    more = () if code_disk is None else code.at_start(code_disk)
+    return Files(folder, of.kernel, archives, of.root, ram or folder / "ram", shared, more)
 
 
 @cache
@@ -86,14 +86,14 @@ def _machine_key() -> str:
     flags = [
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model", "flags"))
     ]
-    return digest([version, *sorted(set(flags)), image.base().folder.name, image.helpers_archive()])
+    return digest([version, *sorted(set(flags)), image.base().folder.name, image.helpers()])
 
 
 def _key(profile: Profile, *parts: str) -> str:
     from guestimage.tools import digest
 
     dummy = Files(Path("/"), Path("/"), (), Path("/"), Path("/"), shared=True)
-    words = command_line(profile, dummy, accelerator(), TARGET)
+    words = command_line(profile, dummy, accelerator(), image.TARGET)
     return digest([_machine_key(), *words, *parts])
 
 
@@ -132,7 +132,7 @@ def boot_product(profile: Profile, settings: str = "") -> Guest:
 def boot(profile: Profile, ram: Path) -> Guest:
     """Boot the base image up to the helper's first answer; a boot that hangs is tried once more."""
     for attempt in (1, 2):
-        guest = Guest(profile, _files(image.base(), ram, shared=True), accelerator(), TARGET)
+        guest = Guest(profile, _files(image.base(), ram, shared=True), accelerator(), image.TARGET)
         try:
             guest.wake(BOOT_S)
             return guest

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guest.harness.inside import mux
+from uvmd.api.testing.guest.inside import mux
 
 
 class Ends:

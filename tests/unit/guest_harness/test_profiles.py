@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from guest.harness.leaks import differences
-from guest.harness.profiles import PROFILES, Files, command_line
+from uvmd.api.testing.guest.leaks import differences
+from uvmd.api.testing.guest.profiles import PROFILES, Files, command_line
 
 FILES = Files(Path("/f"), Path("/k"), (Path("/i"),), Path("/root"), Path("/ram"), shared=True)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from guest.harness.errors import CommandFailed
+from uvmd.api.testing.guest.errors import CommandFailed
 
 T = TypeVar("T")
 #: What a reply may take beyond the time that the guest itself enforces.

@@ -1,13 +1,15 @@
-"""The archive format of the initramfs, read back by a reader of our own."""
+"""The archives of an initramfs, read back by a reader of our own."""
 
 from __future__ import annotations
 
 import stat
 from typing import NamedTuple
 
-from guestimage.cpio import Archive
 from hypothesis import given
 from hypothesis import strategies as st
+
+from uvmd.api.testing.guest import image
+from uvmd.api.testing.guest.cpio import Archive
 
 
 class Entry(NamedTuple):
@@ -64,3 +66,22 @@ def test_links_and_devices_are_what_they_are() -> None:
 
 def test_archives_may_follow_each_other() -> None:
     assert len(Archive().to_bytes()) % 4 == 0
+
+
+def test_the_archive_has_helpers_for_each_target_and_what_is_brought() -> None:
+    archive = image.helpers_archive(("one.target",), files={"lamp/plugin.py": b"A = 1\n"}, settings="[x]")
+    found = {entry.name: entry.content for entry in read(archive.to_bytes())}
+    units = "extra/etc/systemd/system"
+    assert found["extra/opt/testbed/site/lamp/plugin.py"] == b"A = 1\n"
+    assert found["extra/opt/testbed/uvmd.toml"] == b"\n[x]\n"
+    assert found[f"{units}/uvmd.service.requires/testbed-bring.service"] == b"../testbed-bring.service"
+    for name in ("helper", "mirror"):
+        unit = f"testbed-{name}.service"
+        assert found[f"{units}/one.target.wants/{unit}"] == f"../{unit}".encode()
+        program = f"extra/opt/testbed/uvmd/api/testing/guest/inside/{name}.py"
+        assert b"def main()" in found[program]
+
+
+def test_an_archive_that_brings_nothing_changes_no_unit_of_uvmd() -> None:
+    names = [entry.name for entry in read(image.helpers_archive().to_bytes())]
+    assert not any("uvmd.service" in name or "bring" in name for name in names)

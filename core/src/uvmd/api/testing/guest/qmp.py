@@ -7,7 +7,7 @@ import socket
 import time
 from typing import Any
 
-from guest.harness.errors import GuestError
+from uvmd.api.testing.guest.errors import GuestError
 
 
 class QmpError(GuestError):

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from guest.harness.guest import Guest
+    from uvmd.api.testing.guest.vm import Vm
 
 Holdings = dict[str, list[str]]
 
@@ -76,7 +76,7 @@ def differences(before: Holdings, after: Holdings) -> list[str]:
     return lines
 
 
-def assert_nothing_left(guest: Guest, before: Holdings, timeout_s: float = 10) -> None:
+def assert_nothing_left(guest: Vm, before: Holdings, timeout_s: float = 10) -> None:
     """Compare with ``before``; what is on its way out gets a moment."""
     deadline = time.monotonic() + timeout_s
     while lines := differences(before, guest.call(holdings)):

@@ -11,9 +11,10 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from guest.harness.image import archive
-from guest.harness.machine import short_folder
-from guest.harness.profiles import QEMU
+from uvmd.api.testing.guest.cpio import Archive
+from uvmd.api.testing.guest.errors import GuestError
+from uvmd.api.testing.guest.machine import join_files, short_folder
+from uvmd.api.testing.guest.profiles import QEMU, QEMU_PACKAGE
 
 VARIABLE = "UVMD_GUEST_ACCEL"
 LIMIT_S = 2
@@ -21,25 +22,33 @@ MARKER = b"kvm works"
 
 
 @cache
-def find_accelerator(kernel: Path) -> str:
-    """Return ``kvm`` or ``tcg``; UVMD_GUEST_ACCEL decides without a probe."""
+def find_accelerator(kernel: Path, initramfs: Path) -> str:
+    """Return ``kvm`` or ``tcg``; UVMD_GUEST_ACCEL decides without a probe.
+
+    Raises:
+        GuestError: there is no QEMU, or the variable says something else.
+    """
+    if shutil.which(QEMU) is None:
+        raise GuestError(f"{QEMU} is not installed: apt-get install {QEMU_PACKAGE}")
     wanted = os.environ.get(VARIABLE, "")
     if wanted in ("kvm", "tcg"):
         return wanted
-    assert not wanted, f"{VARIABLE} is {wanted!r}, not kvm or tcg"
-    return "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and boots(kernel, "kvm") else "tcg"
+    if wanted:
+        raise GuestError(f"{VARIABLE} is {wanted!r}, not kvm or tcg")
+    may = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    return "kvm" if may and boots(kernel, initramfs, "kvm") else "tcg"
 
 
-def boots(kernel: Path, accelerator: str, limit_s: float = LIMIT_S) -> bool:
-    """Whether a kernel with a tiny initramfs gets as far as printing a line."""
+def boots(kernel: Path, initramfs: Path, accelerator: str, limit_s: float = LIMIT_S) -> bool:
+    """Whether the image's kernel and busybox get as far as printing a line."""
     folder = short_folder()
     try:
-        probe = archive()
-        probe.file("bin/busybox", Path(shutil.which("busybox") or "").read_bytes(), 0o755)
+        # A later archive's file takes the place of an earlier one's.
+        probe = Archive()
         script = f"#!/bin/busybox sh\necho {MARKER.decode()} >/dev/console\n/bin/busybox poweroff -f\n"
         probe.file("init", script.encode(), 0o755)
-        probe.device("dev/console", 5, 1)
-        (folder / "initrd").write_bytes(probe.to_bytes())
+        (folder / "probe").write_bytes(probe.to_bytes())
+        join_files((initramfs, folder / "probe"), folder / "initrd")
         command = (
             *(QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-M", "q35"),
             *("-accel", accelerator, "-cpu", "host" if accelerator == "kvm" else "max", "-m", "256"),

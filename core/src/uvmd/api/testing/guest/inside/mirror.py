@@ -5,23 +5,22 @@ A name ``host`` appears as the unix socket /run/testbed/host and as vsock port 0
 finds the host where a real one would be, whatever its transport.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import socket
-import sys
 import time
+from functools import partial
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
-import helper
-import mux
+from uvmd.api.testing.guest.inside import helper, mux
 
 PORT = "testbed.mirror"
 FOLDER = "/run/testbed"
 BRIDGE_PORT = 0x40000000
 
 
-def listeners(name):
+def listeners(name: str) -> list[socket.socket]:
     """Listen for a name in both families; vsock only where the kernel has it."""
     path = f"{FOLDER}/{name}"
     with contextlib.suppress(FileNotFoundError):
@@ -39,45 +38,45 @@ def listeners(name):
 class Mirror:
     """Listeners by name, and the channels of what connected to them."""
 
-    def __init__(self, link):
+    def __init__(self, link: int) -> None:
         self._mux = mux.Mux(link, self._control)
-        self._listening = {}
+        self._listening: dict[str, list[socket.socket]] = {}
 
-    def run(self):
+    def run(self) -> None:
         """Serve until the link ends."""
         while self._mux.step(3600):
             pass
         self._reset()
 
-    def _control(self, kind, body):
+    def _control(self, kind: int, body: bytes) -> None:
         name = body.decode()
         if kind == mux.RESET:
             self._reset()
         elif kind == mux.LISTEN and name not in self._listening:
             self._listening[name] = listeners(name)
             for sock in self._listening[name]:
-                self._mux.watch(sock.fileno(), lambda sock=sock: self._accept(sock, name))
+                self._mux.watch(sock.fileno(), partial(self._accept, sock, name))
         elif kind == mux.FORGET:
             self._forget(name)
 
-    def _accept(self, sock, name):
+    def _accept(self, sock: socket.socket, name: str) -> None:
         connection, _ = sock.accept()
         self._mux.open(connection, name)
 
-    def _forget(self, name):
+    def _forget(self, name: str) -> None:
         for sock in self._listening.pop(name, ()):
             self._mux.forget(sock.fileno())
             sock.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{FOLDER}/{name}")
 
-    def _reset(self):
+    def _reset(self) -> None:
         self._mux.reset()
         for name in list(self._listening):
             self._forget(name)
 
 
-def main():
+def main() -> None:
     os.makedirs(FOLDER, exist_ok=True)
     link = os.open(helper.find_port(PORT), os.O_RDWR)
     helper.notify_ready()

@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-#: Of the machine, not of a checkout.
-PATH = Path(tempfile.gettempdir()) / "uvmd-guests.lock"
+#: Of the machine, not of a checkout; nobody can open the file of another user in a sticky folder.
+PATH = Path(tempfile.gettempdir()) / f"uvmd-guests-{os.getuid()}.lock"
 PATIENCE_S = 900
 
 _fd = -1

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guest.harness import profiles
-from guest.harness.errors import GuestError
+from uvmd.api.testing.guest import profiles
+from uvmd.api.testing.guest.errors import GuestError
 
 if TYPE_CHECKING:
-    from guest.harness.guest import Guest
+    from uvmd.api.testing.guest.vm import Vm
 
 _numbers = itertools.count(1)
 
@@ -57,7 +57,7 @@ def _pmem_devices() -> list[str]:
 class Device:
     """A hot-plugged device. ``name`` is its QEMU id."""
 
-    def __init__(self, guest: Guest, name: str) -> None:
+    def __init__(self, guest: Vm, name: str) -> None:
         self._guest = guest
         self.name = name
         self._after: list[tuple[str, dict[str, Any]]] = []
@@ -82,7 +82,7 @@ class Device:
 class Disk(Device):
     """A SCSI disk at controller, target, LUN."""
 
-    def __init__(self, guest: Guest, controller: int, target: int, lun: int) -> None:
+    def __init__(self, guest: Vm, controller: int, target: int, lun: int) -> None:
         super().__init__(guest, f"disk{next(_numbers)}")
         self.controller, self.target, self.lun = controller, target, lun
 
@@ -118,7 +118,7 @@ class Pmem(Device):
         return f"/dev/{new.pop()}"
 
 
-def add_disk(guest: Guest, file: Path, *, controller: int, target: int, lun: int, read_only: bool) -> Disk:
+def add_disk(guest: Vm, file: Path, *, controller: int, target: int, lun: int, read_only: bool) -> Disk:
     """Hot-plug a raw image as a SCSI disk."""
     disk = Disk(guest, controller, target, lun)
     node = f"node-{disk.name}"
@@ -130,7 +130,7 @@ def add_disk(guest: Guest, file: Path, *, controller: int, target: int, lun: int
     return disk
 
 
-def add_pmem(guest: Guest, file: Path, *, port: str, read_only: bool) -> Pmem:
+def add_pmem(guest: Vm, file: Path, *, port: str, read_only: bool) -> Pmem:
     """Hot-plug a file as persistent memory: nvdimm in that profile, virtio-pmem elsewhere."""
     memory = Pmem(guest, f"pmem{next(_numbers)}")
     memory.known = frozenset(guest.call(_pmem_devices))
@@ -152,7 +152,7 @@ def add_pmem(guest: Guest, file: Path, *, port: str, read_only: bool) -> Pmem:
     return memory
 
 
-def add_pci(guest: Guest, driver: str, *, port: str, ids: tuple[str, str], **arguments: Any) -> PciDevice:
+def add_pci(guest: Vm, driver: str, *, port: str, ids: tuple[str, str], **arguments: Any) -> PciDevice:
     """Hot-plug a PCI device on one of the spare ports."""
     device = PciDevice(guest, f"pci{next(_numbers)}")
     device.ids = ids
@@ -160,7 +160,7 @@ def add_pci(guest: Guest, driver: str, *, port: str, ids: tuple[str, str], **arg
     return device
 
 
-def _wait(guest: Guest, find: Any, arguments: tuple[Any, ...], timeout_s: float, what: str) -> str:
+def _wait(guest: Vm, find: Any, arguments: tuple[Any, ...], timeout_s: float, what: str) -> str:
     deadline = time.monotonic() + timeout_s
     while not (found := guest.call(find, *arguments)):
         if time.monotonic() > deadline:

@@ -5,6 +5,7 @@ under test. A function that a test hands over runs in this process, which costs 
 millisecond; a shell command costs a process.
 """
 
+from __future__ import annotations
 import __future__
 
 import contextlib
@@ -14,18 +15,19 @@ import pathlib
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 PORT = "testbed.helper"
 # A write takes at most this much; more is a short write, which is normal here.
 CHUNK = 32768
 
 
-def find_port(name):
+def find_port(name: str) -> str:
     """Return the device of a virtio-serial port by its name."""
     while True:
         for entry in pathlib.Path("/sys/class/virtio-ports").glob("*"):
@@ -35,7 +37,7 @@ def find_port(name):
         time.sleep(0.02)
 
 
-def notify_ready():
+def notify_ready() -> None:
     """Tell systemd that we are here (sd_notify(3))."""
     address = os.environ.pop("NOTIFY_SOCKET", "")
     if address:
@@ -43,7 +45,7 @@ def notify_ready():
             sock.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
 
 
-def run_shell(request):
+def run_shell(request: dict[str, Any]) -> dict[str, Any]:
     """Run a shell command in a process group of its own, killed at the deadline."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
         process = subprocess.Popen(
@@ -55,7 +57,7 @@ def run_shell(request):
             cwd="/",
         )
         try:
-            status = process.wait(request["timeout_s"])
+            status: int | str = process.wait(request["timeout_s"])
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -67,9 +69,9 @@ def run_shell(request):
     return {"status": status, "out": texts[0], "error": texts[1]}
 
 
-def run_function(request):
+def run_function(request: dict[str, Any]) -> dict[str, Any]:
     """Run the source of a function; what it returns must be JSON."""
-    namespace = {"__name__": "from_the_test", "__builtins__": __builtins__}
+    namespace: dict[str, Any] = {"__name__": "from_the_test", "__builtins__": __builtins__}
     # Its annotations name types of the test's module, which is not here.
     flags = __future__.annotations.compiler_flag
     exec(compile(request["source"], f"<{request['name']} of the test>", "exec", flags), namespace)
@@ -79,7 +81,7 @@ def run_function(request):
     return {"value": function(*request["args"])}
 
 
-def run_forked(function, args):
+def run_forked(function: Callable[..., Any], args: list[Any]) -> Any:
     """Run a function in a child: what it does to its process ends with it."""
     reader, writer = os.pipe()
     pid = os.fork()
@@ -101,10 +103,14 @@ def run_forked(function, args):
     return answer["value"]
 
 
-OPERATIONS = {"shell": run_shell, "function": run_function, "ping": lambda request: {"value": "pong"}}
+OPERATIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "shell": run_shell,
+    "function": run_function,
+    "ping": lambda request: {"value": "pong"},
+}
 
 
-def answer(line):
+def answer(line: bytes) -> dict[str, Any]:
     """Return the reply to one request."""
     request = json.loads(line)
     try:
@@ -114,7 +120,7 @@ def answer(line):
     return {"id": request["id"], **reply}
 
 
-def main():
+def main() -> None:
     fd = os.open(find_port(PORT), os.O_RDWR)
     notify_ready()
     pending = b""
@@ -141,4 +147,4 @@ if __name__ == "__main__":
     import struct  # noqa: F401
 
     threading.main_thread().name = "helper"
-    sys.exit(main())
+    main()

@@ -12,10 +12,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from guest.harness import lock, profiles
-from guest.harness.errors import GuestError, GuestHung
-from guest.harness.profiles import CHANNELS, Files, Profile
-from guest.harness.qmp import Qmp
+from uvmd.api.testing.guest import lock, profiles
+from uvmd.api.testing.guest.errors import GuestError, GuestHung
+from uvmd.api.testing.guest.profiles import CHANNELS, Files, Profile
+from uvmd.api.testing.guest.qmp import Qmp
 
 #: QEMU connects to our sockets within this time.
 START_S = 20
@@ -23,7 +23,7 @@ TAIL_BYTES = 6000
 
 
 class Machine:
-    """A running QEMU. At most one test run of this checkout has any (``lock``)."""
+    """A running QEMU. At most one test run of this machine has any (``lock``)."""
 
     def __init__(
         self, profile: Profile, files: Files, accelerator: str, target: str, *, incoming: bool = False
@@ -96,8 +96,8 @@ class Machine:
         """Kill the guest; return the exception that tells about it."""
         try:
             state = str(self.qmp("query-status").get("status"))
-        except GuestError as error:
-            state = str(error)
+        except GuestError as refused:
+            state = str(refused)
         error = GuestHung(
             f"{what}; the guest was killed (QEMU: {state}).\n--- QEMU said:\n{self.log()}"
             f"\n--- the end of its console:\n{self.console()}"

@@ -13,7 +13,7 @@ import socket
 import threading
 from pathlib import Path
 
-from guest.harness.inside import mux
+from uvmd.api.testing.guest.inside import mux
 
 _NAME = re.compile(r"host(_[0-9]+)?")
 #: How soon a name that came or went is known in the guest, when no traffic tells earlier.

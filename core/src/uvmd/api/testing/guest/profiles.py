@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 QEMU = "qemu-system-x86_64"
+QEMU_PACKAGE = "qemu-system-x86"
 MEMORY_MIB = 1024
 #: `virtio-scsi` controllers; uvmd's virtio platform counts them in this order.
 CONTROLLERS = ("sc0", "sc1")
@@ -58,7 +59,7 @@ class Files:
         folder: its own, for sockets and logs; a short path, unix sockets end at 107 bytes.
         ram: the guest's memory.
         shared: writes go to the file (to be saved), not to a private copy.
-        code: the disk with the code under test, when it is there from the start.
+        more: further arguments of QEMU: disks that are there from the start.
     """
 
     folder: Path
@@ -67,11 +68,7 @@ class Files:
     root: Path
     ram: Path
     shared: bool
-    code: Path | None = None
-
-
-#: Where the disk with the code sits; storage tests use targets below.
-CODE_BUS, CODE_TARGET = "sc1.0", 7
+    more: tuple[str, ...] = ()
 
 
 def disk_node(name: str, file: Path, *, read_only: bool) -> str:
@@ -109,9 +106,7 @@ def command_line(
         words += ["-device", f"virtio-scsi-pci,id={controller}"]
     for number, port in enumerate(PORTS, 1):
         words += ["-device", f"pcie-root-port,id={port},chassis={number},slot={number}"]
-    if files.code is not None:
-        words += ["-blockdev", disk_node("code", files.code, read_only=True)]
-        words += ["-device", f"scsi-hd,id=code,bus={CODE_BUS},scsi-id={CODE_TARGET},lun=0,drive=code"]
+    words += files.more
     if incoming:
         words += ["-incoming", "defer"]
     return words

@@ -6,11 +6,14 @@ WINDOW bytes under way; what the receiver has handed on is acknowledged, so that
 stops stops its writer, not the other channels.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import select
 import socket
 import struct
+from collections.abc import Callable
 
 HEADER = struct.Struct("<BII")
 RESET, LISTEN, FORGET, OPEN, DATA, END, CLOSE, TAKEN = range(8)
@@ -21,7 +24,7 @@ CHUNK = 1 << 15
 LINK_LIMIT = 1 << 20
 
 
-def encode(kind, channel=0, body=b""):
+def encode(kind: int, channel: int = 0, body: bytes = b"") -> bytes:
     """Return one frame."""
     return HEADER.pack(kind, channel, len(body)) + body
 
@@ -29,10 +32,10 @@ def encode(kind, channel=0, body=b""):
 class Decoder:
     """Cuts a byte stream into frames."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data):
+    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
         """Take bytes; return the frames that are whole now."""
         self._buffer += data
         frames = []
@@ -49,7 +52,7 @@ class Decoder:
 class Channel:
     """One stream: a local socket, what waits to be written to it, and what it may still send."""
 
-    def __init__(self, sock):
+    def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.pending = bytearray()
@@ -70,48 +73,53 @@ class Mux:
         before: called after each wait, before anything is read: what it sends goes first.
     """
 
-    def __init__(self, link, control, before=None):
+    def __init__(
+        self,
+        link: int,
+        control: Callable[[int, bytes], socket.socket | None],
+        before: Callable[[], None] | None = None,
+    ) -> None:
         self._link = link
         self._control = control
         self._before = before
         self._decoder = Decoder()
         self._outgoing = bytearray()
-        self._channels = {}
-        self._by_fd = {}
-        self._watched = {}
+        self._channels: dict[int, Channel] = {}
+        self._by_fd: dict[int, int] = {}
+        self._watched: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
         self._next = 1
         os.set_blocking(link, False)
 
     # -- for the owner
 
-    def watch(self, fd, callback):
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call ``callback()`` whenever a descriptor is readable."""
         self._watched[fd] = callback
         self._poll.register(fd, select.POLLIN)
 
-    def forget(self, fd):
+    def forget(self, fd: int) -> None:
         """Undo ``watch``."""
         del self._watched[fd]
         self._poll.unregister(fd)
 
-    def open(self, sock, name):
+    def open(self, sock: socket.socket, name: str) -> None:
         """Make a channel for a socket that somebody connected to ``name``."""
         number = self._next
         self._next += 1
         self._add(number, sock)
         self.send(OPEN, number, name.encode())
 
-    def send(self, kind, channel=0, body=b""):
+    def send(self, kind: int, channel: int = 0, body: bytes = b"") -> None:
         """Queue a frame."""
         self._outgoing += encode(kind, channel, body)
 
-    def reset(self):
+    def reset(self) -> None:
         """Close every channel."""
         for number in list(self._channels):
             self._drop(number)
 
-    def step(self, timeout_s):
+    def step(self, timeout_s: float) -> bool:
         """Wait for news and deal with it. False: the link is gone."""
         self._interests()
         ready = self._poll.poll(timeout_s * 1000)
@@ -130,7 +138,7 @@ class Mux:
 
     # -- inside
 
-    def _interests(self):
+    def _interests(self) -> None:
         self._poll.register(self._link, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
         room = len(self._outgoing) < LINK_LIMIT
         for channel in self._channels.values():
@@ -138,7 +146,7 @@ class Mux:
             wanted |= select.POLLOUT if channel.pending else 0
             self._poll.register(channel.sock, wanted)
 
-    def _serve_link(self, events):
+    def _serve_link(self, events: int) -> bool:
         if events & select.POLLIN:
             try:
                 data = os.read(self._link, CHUNK)
@@ -154,7 +162,7 @@ class Mux:
             return False
         return True
 
-    def _write_link(self):
+    def _write_link(self) -> None:
         while self._outgoing:
             try:
                 written = os.write(self._link, self._outgoing[:CHUNK])
@@ -162,7 +170,7 @@ class Mux:
                 return
             del self._outgoing[:written]
 
-    def _take(self, kind, number, body):
+    def _take(self, kind: int, number: int, body: bytes) -> None:
         if kind in (RESET, LISTEN, FORGET):
             self._control(kind, body)
             return
@@ -187,11 +195,11 @@ class Mux:
         elif kind == CLOSE:
             self._drop(number)
 
-    def _add(self, number, sock):
+    def _add(self, number: int, sock: socket.socket) -> None:
         self._channels[number] = Channel(sock)
         self._by_fd[sock.fileno()] = number
 
-    def _drop(self, number):
+    def _drop(self, number: int) -> None:
         channel = self._channels.pop(number)
         with contextlib.suppress(OSError):
             # What has come so far still belongs to the reader.
@@ -201,11 +209,11 @@ class Mux:
         del self._by_fd[channel.sock.fileno()]
         channel.sock.close()
 
-    def _close(self, number):
+    def _close(self, number: int) -> None:
         self.send(CLOSE, number)
         self._drop(number)
 
-    def _serve_channel(self, number, events):
+    def _serve_channel(self, number: int, events: int) -> None:
         channel = self._channels[number]
         if events & select.POLLOUT:
             self._flush(number, channel)
@@ -218,7 +226,7 @@ class Mux:
         elif events & (select.POLLHUP | select.POLLERR):
             self._close(number)
 
-    def _read(self, number, channel, events):
+    def _read(self, number: int, channel: Channel, events: int) -> None:
         try:
             data = channel.sock.recv(CHUNK)
         except BlockingIOError:
@@ -236,7 +244,7 @@ class Mux:
             self.send(END, number)
             self._close_when_done(number, channel)
 
-    def _flush(self, number, channel):
+    def _flush(self, number: int, channel: Channel) -> None:
         try:
             while channel.pending:
                 sent = channel.sock.send(channel.pending)
@@ -256,6 +264,6 @@ class Mux:
                 channel.sock.shutdown(socket.SHUT_WR)
             self._close_when_done(number, channel)
 
-    def _close_when_done(self, number, channel):
+    def _close_when_done(self, number: int, channel: Channel) -> None:
         if channel.read_ended and channel.write_ended:
             self._drop(number)
