@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from uvmd.api.testing.guest.fixtures import VARIABLE
 from uvmd.cli import plugin_kit
 
 PAGE = (Path(__file__).parents[3] / "docs" / "tutorial.md").read_text()
@@ -35,7 +36,8 @@ def lamp(tmp_path: Path) -> Path:
 
 def outcome(folder: Path) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line"]
-    environment = {**os.environ, "PYTHONPATH": f"{folder / 'src'}{os.pathsep}{folder.parent}"}
+    path = f"{folder / 'src'}{os.pathsep}{folder.parent}"
+    environment = {**os.environ, "PYTHONPATH": path, VARIABLE: ""}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     return done.stdout
 
@@ -43,7 +45,7 @@ def outcome(folder: Path) -> str:
 def test_the_page_s_plugin_passes_its_tests(lamp: Path) -> None:
     assert set(FILES) == {
         "src/uvmd_lamp/config.py", "src/uvmd_lamp/device.py",
-        "tests/test_conformance.py", "tests/test_device.py",
+        "tests/test_conformance.py", "tests/test_device.py", "tests/test_guest.py",
     }  # fmt: skip
     told = outcome(lamp)
     assert re.search(r"^\d+ passed", told, re.MULTILINE), told

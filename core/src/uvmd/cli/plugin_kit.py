@@ -86,6 +86,7 @@ def _layout(package: str) -> dict[str, str]:
         f"{source}/device.py": "device.py",
         "tests/test_conformance.py": "test_conformance.py",
         "tests/test_device.py": "test_device.py",
+        "tests/test_guest.py": "test_guest.py",
     }
 
 
