@@ -192,7 +192,7 @@ def schema(path: str | None, name: str | None) -> None:
 
 @uvmd.group("plugin")
 def plugin_group() -> None:
-    """Begin a plugin of your own: `plugin new`."""
+    """Begin a plugin of your own, and try it: `plugin new`, `plugin guest`."""
 
 
 @plugin_group.command("new", short_help="Make a plugin distribution that works.")
@@ -216,3 +216,20 @@ def new_plugin(name: str, type_: str | None, into: str) -> None:
         click.echo(f"  {os.path.join(kit.folder, file)}")
     click.echo(f"Next: cd {kit.folder} && pip install -e .[test] && pytest")
     click.echo(f"The device is a directory for now: {os.path.join('src', kit.package, 'device.py')}")
+
+
+@plugin_group.command("guest", short_help="Boot a VM with a plugin in it, to try by hand.")
+@click.argument("distributions", nargs=-1)
+@click.option("--image", metavar="FOLDER", required=True, help="vmlinux, initramfs.cpio and root.erofs.")
+@_refusals
+def plugin_guest(distributions: Sequence[str], image: str) -> None:
+    """Boot a VM with uvmd and installed DISTRIBUTIONS in it, say where uvmctl finds it, and take commands.
+
+    \b
+      uvmd plugin guest --image /srv/uvm uvmd-lamp
+
+    Needs QEMU, and an image as `make guest-image ARGS="-o FOLDER"` of uvmd's sources builds it.
+    """
+    from uvmd.cli.plugin_guest import talk
+
+    talk(image, distributions, sys.stdin, lambda text: click.echo(text, nl=False))
