@@ -22,6 +22,7 @@ from guestimage import recipe, wheels
 from guestimage.kernel import Kernel
 from guestimage.tools import BuildError, Progress, digest, keep_latest, place, remove, run, whole_folder
 from uvmd.api.testing.guest import cpio
+from uvmd.api.testing.guest.image import Image as Bootable
 
 HERE = Path(__file__).parents[1]
 REPOSITORY = HERE.parents[1]
@@ -43,22 +44,8 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class Image(Bootable):
     """A finished layer that boots."""
-
-    folder: Path
-
-    @property
-    def kernel(self) -> Path:
-        return self.folder / "vmlinux"
-
-    @property
-    def initramfs(self) -> Path:
-        return self.folder / "initramfs.cpio"
-
-    @property
-    def root(self) -> Path:
-        return self.folder / "root.erofs"
 
     @property
     def facts(self) -> dict[str, object]:
