@@ -7,7 +7,6 @@ follow each other in one file; the kernel unpacks them all.
 from __future__ import annotations
 
 import stat
-from pathlib import Path
 
 _ALIGN = 4
 
@@ -35,17 +34,6 @@ class Archive:
     def device(self, name: str, major: int, minor: int, mode: int = 0o600) -> None:
         """Add a character device; no root is needed, it is only a record."""
         self._add(name, stat.S_IFCHR | mode, b"", (major, minor))
-
-    def tree(self, source: Path, below: str = "") -> None:
-        """Add all that is in a folder of ours, in the order of names."""
-        for path in sorted(source.rglob("*")):
-            name = f"{below}/{path.relative_to(source)}".lstrip("/")
-            if path.is_symlink():
-                self.link(name, str(path.readlink()))
-            elif path.is_dir():
-                self.folder(name)
-            else:
-                self.file(name, path.read_bytes(), 0o755 if path.stat().st_mode & 0o100 else 0o644)
 
     def to_bytes(self) -> bytes:
         """Return the finished archive."""
