@@ -97,6 +97,14 @@ class Documents:
         self._handles.clear()
         return result
 
+    def _places_over(self, paths: object) -> list[list[int]]:
+        """Return ``[places]`` of the containers with the layers that are mounted at these paths."""
+        if not isinstance(paths, list):
+            return []
+        hashes = self.store.entries("devices", paths)
+        known = len(hashes) == len(paths)
+        return self._places([self._index.containers_with_layers(hashes)]) if known else []
+
     def _whole(self, operation: Operation) -> Operation:
         """Put the candidates themselves where a result has named them, by a handle or by an equal."""
         name, value = operation.name, operation.value
@@ -309,10 +317,7 @@ class Documents:
             "uvmd.kept": (2, self._kept_of),
             "uvmd.kept_at": (1, lambda places: self._keep(self._index.declared(places))),
             "uvmd.places": (1, lambda container: self._places(self.store.entry("matches", container))),
-            "uvmd.places_with_layers": (
-                1,
-                lambda hashes: self._places([self._index.containers_with_layers(hashes)]),
-            ),
+            "uvmd.places_over": (1, self._places_over),
             "uvmd.keys": (1, self.store.keys),
             "uvmd.env_rules": (2, lambda rules, envs: predicates.env_rules(rules, envs, self._anchored)),
             "uvmd.mounts_left": (4, self._mounts_left),

@@ -20,7 +20,7 @@ matches := uvmd.entry("matches", input.containerID)[0] if {
 }
 
 # Exactly these layers, so each need not be compared again.
-overlay_places := uvmd.places_with_layers(requested_layers)[0] if every_layer_known
+overlay_places := uvmd.places_over(input.layerPaths)[0]
 
 overlay_matches := [declared[at] | some at in overlay_places] if overlay_places
 

@@ -65,7 +65,7 @@ rw_unmount_device := {
 	uvmd.entry("rw_devices", input.unmountTarget)[0]
 }
 
-overlay_exists if matches
+overlay_exists if uvmd.entry("matches", input.containerID)[0]
 
 overlay_mounted(target) if uvmd.entry("overlayTargets", target)[0]
 
