@@ -62,7 +62,7 @@ class Guest(Vm):
         try:
             self.sh("systemctl start uvmd.service", timeout_s=BOOT_S)
         except CommandFailed as error:
-            said = self.sh("systemctl status --no-pager -n 5 testbed-bring.service", check=False)
+            said = self.sh("journalctl -u testbed-bring -o cat -n 5")
             raise GuestError(f"uvmd does not start in the guest: {error}\n{self.log()}\n{said}") from None
 
     @property
