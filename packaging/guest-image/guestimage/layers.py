@@ -48,6 +48,11 @@ class Image(Bootable):
     """A finished layer that boots."""
 
     @property
+    def package(self) -> Path:
+        """The Debian package that is installed in it; in the product alone."""
+        return self.folder / "uvmd.deb"
+
+    @property
     def facts(self) -> dict[str, object]:
         """Key, kernel, sizes and the seconds of each step of its build."""
         found: dict[str, object] = json.loads((self.folder / "image.json").read_text())
@@ -191,6 +196,7 @@ class Builder:
                 (room / name).hardlink_to(base.folder / name)
             self._finish(room, None)
             remove(room / "tree")
+            deb.rename(room / "uvmd.deb")
             remove(room / "packages")
 
     def _package(self, folder: Path) -> Path:

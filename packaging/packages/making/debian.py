@@ -86,6 +86,7 @@ def _place_files(tree: Path, contents: Contents) -> None:
     for unit in UNITS:
         place(HERE / "systemd" / unit, tree / "lib/systemd/system" / unit)
     place(HERE / "debian" / "uvmd.toml", tree / "etc/uvmd/uvmd.toml")
+    place(HERE / "debian" / "byte_code.py", tree / VENV / "share" / "byte_code.py")
     place(HERE / "debian" / "lintian-overrides", tree / "usr/share/lintian/overrides/uvmd")
     for command, section in COMMANDS.items():
         link = tree / ("usr/bin" if section == 1 else "usr/sbin") / command
