@@ -153,3 +153,59 @@ def test_a_policy_that_looks_at_the_default_mounts_itself_sees_those_that_were_a
     one.documents.extend_default_mounts([{"destination": "/x"}])
     assert one.enforce("get_properties", {"count": 1}).allowed
     assert one.enforce("mount_device", device("base", 0)).allowed
+
+
+# Containers as data of the engine
+
+OLDER = {"framework": "0.2.3", "api": "0.10.0"}
+
+
+def lives(one: Session, *layers: str) -> list[Any]:
+    """A container's questions; what is remembered of its candidates after each."""
+    found = []
+    for number, layer in enumerate(layers):
+        one.enforce("mount_device", device(layer, number))
+    for point, asked in (
+        ("mount_overlay", overlay(*reversed(range(len(layers))))),
+        ("create_container", create()),
+    ):
+        assert one.enforce(point, asked).allowed
+        found.append(one.documents.store.entry("matches", ID)[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("lists", "more"),
+    [({}, ""), (OLDER, ""), ({"platform_rules": RULES}, ""), ({}, "unused := input.nothing\n")],
+    ids=["as declared", "with defaults of an older framework", "with platform rules", "beside other rules"],
+)
+def test_a_place_stands_for_the_very_container_that_was_declared(lists: dict[str, Any], more: str) -> None:
+    declared = container(layers=["a", "b"]), container(layers=["a", "b"], command=["other"])
+    one = Session(policy(*declared, more=more, **lists))
+    assert one.documents.static
+    candidates = one.documents.find("data.framework.candidate_containers")[0]
+    overlaid, created = lives(one, "a", "b")
+    assert overlaid == candidates
+    assert created == [each for each in candidates if each["command"] == create()["argList"]]
+    matches = one.documents.find("data.framework.matches")
+    one.documents.set_input({"containerID": ID})
+    assert one.documents.find("data.framework.matches") == [created]
+    assert matches != [overlaid]
+
+
+def test_a_container_of_a_fragment_stands_for_itself_beside_one_with_a_place() -> None:
+    one = session()
+    load(one, "a", containers=[container(layers=["p1", "p2"], command=["late"])])
+    overlaid, created = lives(one, "p1", "p2")
+    assert [each["command"] for each in overlaid] == [create()["argList"], ["late"]]
+    assert [each["command"] for each in created] == [create()["argList"]]
+    one.documents.set_input({"containerID": ID})
+    assert one.documents.find("data.framework.matches") == [created]
+
+
+def test_layers_of_which_one_is_not_mounted_are_no_container_s() -> None:
+    one = session()
+    one.enforce("mount_device", device("q", 0))
+    assert not one.enforce("mount_overlay", overlay(0, 5)).allowed
+    assert one.enforce("mount_overlay", overlay(0)).allowed
+    assert not one.enforce("mount_overlay", {**overlay(0), "layerPaths": "q"}).allowed

@@ -14,6 +14,7 @@ from uvmd.api import Fragment
 from uvmd.api.testing import FakeServices, MemoryState
 from uvmd.errors import PolicyDenied, Refused
 from uvmd_policy_rego.enforcer import RegoEnforcer, encode, make
+from uvmd_policy_rego.remote import Unanswered
 
 
 @pytest.fixture(autouse=True)
@@ -176,3 +177,59 @@ def test_the_text_is_as_received() -> None:
     assert RegoEnforcer(text).text == text
     assert RegoEnforcer(text).wants_user_info
     assert ID not in str(RegoEnforcer(text).dump_state())
+
+
+# Several questions at once
+
+SCRATCH = ("scratch_mount", {"target": "/run/scratch", "encrypted": True})
+
+
+def both(enforcer: RegoEnforcer, *numbers: int) -> list[tuple[bool, str]]:
+    answers = enforcer.decide_all([SCRATCH, ("mount_overlay", policies.overlay(*numbers))])
+    return [(one.allowed, one.reason) for one in answers]
+
+
+def test_questions_together_are_answered_and_remembered_as_one_by_one() -> None:
+    together, apart = made(), made()
+    for enforcer in (together, apart):
+        for number, layer in enumerate(("base", "top")):
+            assert enforcer.decide("mount_device", policies.device(layer, number)).allowed
+    assert both(together, 1, 0) == [(True, ""), (True, "")]
+    for question in (SCRATCH, ("mount_overlay", policies.overlay(1, 0))):
+        assert apart.decide(*question).allowed
+    assert together._memory.kept == apart._memory.kept
+    again = [enforcer.decide_all([SCRATCH, SCRATCH]) for enforcer in (together, apart)]
+    assert [[one.allowed for one in answers] for answers in again] == [[False], [False]]
+    assert again[0][0].reason == apart.decide(*SCRATCH).reason
+
+
+def test_a_no_to_the_second_has_its_reason_and_the_first_can_be_taken_back() -> None:
+    enforcer = made()
+    assert enforcer.decide("mount_device", policies.device("base", 0)).allowed
+    before = enforcer.snapshot()
+    (first, _), (second, reason) = both(enforcer, 0)
+    assert (first, second) == (True, False)
+    enforcer.restore(before)
+    assert reason == enforcer.decide("mount_overlay", policies.overlay(0)).reason
+    assert enforcer.decide(*SCRATCH).allowed
+
+
+def test_what_narrows_a_process_is_asked_for_by_itself() -> None:
+    text = policy(policies.container(allow_stdio_access=False), allow_environment_variable_dropping=True)
+    enforcer = mounted(made(text))
+    asked = create(envList=["EVIL=1", "PATH=/bin"])
+    _, created = enforcer.decide_all([SCRATCH, ("create_container", asked)])
+    assert (created.env, created.stdio) == (["PATH=/bin"], False)
+
+
+def test_a_policyd_that_ends_over_several_questions_is_one_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    enforcer = made()
+
+    def broken(*asked: object) -> None:
+        raise Unanswered("it has ended")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(enforcer._channel, "ask", broken)
+        (answer,) = enforcer.decide_all([SCRATCH, SCRATCH])
+        assert not answer.allowed
+    assert enforcer.decide(*SCRATCH).allowed, "the next question goes to another policyd"

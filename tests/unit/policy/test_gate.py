@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.gates import BROKEN, HELLO, READERS, Panic, gate_with
 from uvmd.api.envelopes import Fragment, TrustList
 from uvmd.api.policy import Decision, Enforcer
 from uvmd.api.testing import POLICY, PlainReader, ScriptedEnforcer
@@ -18,25 +19,6 @@ from uvmd.observe.steps import Trace, follow, steps_of
 from uvmd.policy.gate import Gate
 from uvmd.policy.selection import PolicySettings
 from uvmd.policy.stances import CLOSED
-
-
-def gate_with(answer: object = True, **more: Any) -> tuple[Gate, ScriptedEnforcer]:
-    """A gate with a policy that gives one answer to everything, and its enforcer."""
-    made: list[ScriptedEnforcer] = []
-
-    def make(text: str) -> Enforcer:
-        made.append(ScriptedEnforcer(text, otherwise=answer))
-        return made[-1]
-
-    more.setdefault("selectable", ("open_door", "scripted"))
-    gate = Gate(enforcers={"scripted": make}, **more)
-    gate.set_policy(PolicySettings("scripted", POLICY))
-    return gate, made[-1]
-
-
-class Panic(BaseException):
-    """As the binding of a native engine raises it."""
-
 
 # Before a policy
 
@@ -268,8 +250,6 @@ KINDS = {
 }
 TCB = "application/vnd.tcb-reference-info.v1+cose"
 INFOS = [TCB, "application/vnd.platform-reference-info.v1+cose"]
-READERS = {"cose-x509": PlainReader}
-HELLO, BROKEN = (base64.b64encode(blob).decode() for blob in (b"hello", b"!hello"))
 
 
 @pytest.mark.parametrize("media_type", KINDS)
@@ -443,51 +423,3 @@ def test_a_panic_over_a_policy_refuses_it() -> None:
     with pytest.raises(Refused, match=r"Panic$"):
         gate.set_policy(PolicySettings("scripted", POLICY))
     assert not gate.strict
-
-
-class Memory:
-    """Answers kept beside one request."""
-
-    def __init__(self) -> None:
-        self.kept: list[tuple[str, Any, Decision]] = []
-
-    def recall(self, point: str, input: object) -> Decision | None:
-        return next((one for name, asked, one in self.kept if (name, asked) == (point, input)), None)
-
-    def remember(self, point: str, input: object, decision: Decision) -> None:
-        self.kept.append((point, input, decision))
-
-
-def test_a_question_that_was_answered_for_the_request_is_not_asked_again() -> None:
-    memory = Memory()
-    gate, enforcer = gate_with(Decision(True, stdio=False), memory=memory)
-    before = len(enforcer.asked)
-    answers = [gate.ask("create_container", {"containerID": "a"}) for _ in range(2)]
-    assert [one.stdio for one in answers] == [False, False]
-    assert len(enforcer.asked) == before + 1
-    gate.ask("create_container", {"containerID": "b"})
-    assert len(enforcer.asked) == before + 2
-
-
-def test_a_no_is_not_kept() -> None:
-    memory = Memory()
-    gate, _ = gate_with(Decision(False, reason="never"), memory=memory)
-    for _ in range(2):
-        with pytest.raises(PolicyDenied, match="never"):
-            gate.ask("create_container", {"containerID": "a"})
-    assert [point for point, _, _ in memory.kept if point == "create_container"] == []
-
-
-def test_a_closed_door_is_closed_to_what_was_answered_before() -> None:
-    gate, _ = gate_with(memory=Memory())
-    gate.ask("create_container", {"containerID": "a"})
-    gate.close_door("doubt")
-    with pytest.raises(PolicyDenied, match="doubt"):
-        gate.ask("create_container", {"containerID": "a"})
-
-
-def test_a_fragment_is_loaded_once_for_a_request() -> None:
-    gate, enforcer = gate_with(memory=Memory(), envelope_readers=READERS)
-    for _ in range(2):
-        gate.load_fragment(HELLO, "")
-    assert enforcer.fragments == [Fragment("did:x", "feed", "hello")]

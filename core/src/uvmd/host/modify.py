@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 from uvmd.api.names import MODIFY_RESOURCE
-from uvmd.api.policy import Decision
 from uvmd.api.resources import (
     Answers,
     Containers,
@@ -291,7 +290,7 @@ class Modifier:
             settle()
             return
         with self._gate.metadata_transaction() if plan.questions else nullcontext():
-            answers = tuple(self._ask(request, question) for question in plan.questions)
+            answers = self._ask(request, plan.questions)
             put_back = self._table.change(plan.claims, plan.releases, strict=strict)
             journalled = bool(request.entry.plugin)
             try:
@@ -313,19 +312,23 @@ class Modifier:
         free = [claim.target for claim in plan.claims if not os.path.ismount(claim.target)]
         self._records.begin(*key, request.what, doing().number, free)
 
-    def _ask(self, request: _Request, question: Question) -> Decision:
+    def _ask(self, request: _Request, questions: Sequence[Question]) -> Answers:
+        return self._gate.ask_all(*(self._full(request, one) for one in questions)) if questions else ()
+
+    @staticmethod
+    def _full(request: _Request, question: Question) -> Question:
+        """Return the question with what a third party's type has no say in."""
         if question.point != MODIFY_RESOURCE:
-            return self._gate.ask(question.point, question.input, question.refusal)
-        settings = request.settings
+            return question
+        settings, name = request.settings, request.entry.type.name
         asked = {
             **question.input,
-            "resource_type": request.entry.type.name,
+            "resource_type": name,
             "request_type": request.request_type,
             "target": request.container_id,
             "settings": settings and settings.model_dump(mode="json", by_alias=True),
         }
-        refusal = question.refusal or f"{request.entry.type.name} denied by policy: "
-        return self._gate.ask(MODIFY_RESOURCE, asked, refusal)
+        return Question(MODIFY_RESOURCE, asked, question.refusal or f"{name} denied by policy: ")
 
     def _apply(
         self,

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from uvmd.api.policy import Decision
 from uvmd.host.doing import doing
+
+if TYPE_CHECKING:
+    from uvmd.policy.gate import Asked
 
 
 class Remembered:
@@ -21,30 +24,38 @@ class Remembered:
     def __init__(self, note: Callable[[str, bytes], None]) -> None:
         self._note = note
 
-    def recall(self, point: str, input: object) -> Decision | None:
-        """Return the answer to the same question for the same request, if there was one."""
+    def recall(self, *asked: Asked) -> Sequence[Decision] | None:
+        """Return the answers to the same questions for the same request, if there were some."""
         here = doing()
         if not here.again or not here.notes:
             return None
-        kept = here.notes.get(_name(point, input))
-        if kept is None:
+        text = here.notes.get(_name(asked))
+        if text is None:
             return None
         here.recalled = True
-        return Decision(**json.loads(kept))
+        kept = json.loads(text)
+        return [Decision(**one) for one in (kept if isinstance(kept, list) else [kept])]
 
-    def remember(self, point: str, input: object, decision: Decision) -> None:
-        """Have an answer kept, before anything follows from it."""
+    def remember(self, *asked: Asked, decisions: Sequence[Decision]) -> None:
+        """Have answers kept, before anything follows from them."""
         if doing().number:
-            # Not asdict, which copies each variable and each capability by itself.
-            kept = {one.name: getattr(decision, one.name) for one in dataclasses.fields(decision)}
-            self._note(_name(point, input), json.dumps(kept, default=_plain).encode())
+            kept = [_fields(decision) for decision in decisions]
+            # One by itself is kept as an earlier release did.
+            text = json.dumps(kept if len(kept) > 1 else kept[0], default=_plain)
+            self._note(_name(asked), text.encode())
 
 
-def _name(point: str, input: object) -> str:
+def _fields(decision: Decision) -> dict[str, Any]:
+    # Not asdict, which copies each variable and each capability by itself.
+    return {one.name: getattr(decision, one.name) for one in dataclasses.fields(decision)}
+
+
+def _name(asked: Sequence[Asked]) -> str:
     from hashlib import sha256  # only a VM under a policy needs it
 
-    text = json.dumps(input, sort_keys=True, default=_plain)
-    return f"{point} {sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    texts = [json.dumps(input, sort_keys=True, default=_plain) for _, input in asked]
+    digest = sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{' '.join(point for point, _ in asked)} {digest}"
 
 
 def _plain(value: Any) -> Any:

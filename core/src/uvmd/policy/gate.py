@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from uvmd.api.policy import Decision, Enforcer
+from uvmd.api.resources import Question
 from uvmd.errors import DeadlineExceeded, Failed, Inconsistent, PolicyDenied, PolicyLost, Refused, UvmdError
 from uvmd.observe.steps import step
 from uvmd.policy import answers, fragments, selection, stances
@@ -28,26 +29,30 @@ CHANGES_ARE_OVER = (
 )
 
 
+#: Enforcement point and input.
+Asked = tuple[str, object]
+
+
 class Memory(Protocol):
     """What of a request's answers outlives the daemon: who serves it again must not ask again.
 
     A question may change the policy's metadata, which would then say no the second time.
     """
 
-    def recall(self, point: str, input: object) -> Decision | None:
-        """Return the answer that an earlier daemon was given for this request."""
+    def recall(self, *asked: Asked) -> Sequence[Decision] | None:
+        """Return the answers that an earlier daemon was given for this request, to these together."""
 
-    def remember(self, point: str, input: object, decision: Decision) -> None:
-        """Keep an answer for a later daemon."""
+    def remember(self, *asked: Asked, decisions: Sequence[Decision]) -> None:
+        """Keep the answers to questions that were asked together, for a later daemon."""
 
 
 class _Forgetful:
     """Keeps nothing."""
 
-    def recall(self, point: str, input: object) -> Decision | None:
+    def recall(self, *asked: Asked) -> Sequence[Decision] | None:
         return None
 
-    def remember(self, point: str, input: object, decision: Decision) -> None:
+    def remember(self, *asked: Asked, decisions: Sequence[Decision]) -> None:
         pass
 
 
@@ -134,36 +139,60 @@ class Gate:
         Raises:
             PolicyDenied: every other outcome.
         """
+        return self.ask_all(Question(point, input, refusal))[0]
+
+    def ask_all(self, *questions: Question) -> tuple[Decision, ...]:
+        """Return the decisions if each is a yes; the first no ends it, as if asked one by one.
+
+        Raises:
+            PolicyDenied: every other outcome.
+        """
+        refusal = questions[0].refusal
         if self._door_closed is not None:
             raise PolicyDenied(refusal + self._door_closed)
+        points = ", ".join(question.point for question in questions)
         try:
-            with step("policy", point):
-                return self._ask_once(point, input)
+            with step("policy", points):
+                if (recalled := self._recall(questions)) is not None:
+                    return recalled
+                decisions = []
+                given = iter(self._decide(questions))
+                for question in questions:
+                    refusal = question.refusal
+                    answer = answers.require_yes(next(given, None))
+                    decisions.append(answers.narrow(answer, question.input))
+                self._remember(questions, decisions)
+                return tuple(decisions)
         except PolicyLost as lost:
             self.close_door(str(lost))
             raise PolicyDenied(f"{refusal}{lost}") from None
         except (answers.Unusable, PolicyDenied) as no:
             raise PolicyDenied(f"{refusal}{no}") from None
         except (DeadlineExceeded, TimeoutError) as late:
-            log.error("policy did not answer in time", extra={"point": point})
+            log.error("policy did not answer in time", extra={"point": points})
             raise PolicyDenied(f"{refusal}the policy did not answer in time") from late
         # A native engine's panic is no Exception, and must be a no all the same.
         except BaseException as error:
             # Its text may quote the input, which holds environments: the type must do.
             kind = type(error).__name__
-            log.error("policy could not be evaluated", extra={"point": point, "error": kind})
+            log.error("policy could not be evaluated", extra={"point": points, "error": kind})
             raise PolicyDenied(f"{refusal}the policy could not be evaluated: {kind}") from None
 
-    def _ask_once(self, point: str, input: Mapping[str, Any]) -> Decision:
+    def _decide(self, questions: Sequence[Question]) -> Iterable[object]:
+        enforcer = self._in_force.enforcer
+        if len(questions) == 1:
+            return [enforcer.decide(questions[0].point, questions[0].input)]
+        return enforcer.decide_all([(one.point, one.input) for one in questions])
+
+    def _recall(self, questions: Sequence[Question]) -> tuple[Decision, ...] | None:
         if not self.strict:
-            answer = self._in_force.enforcer.decide(point, input)
-            return answers.narrow(answers.require_yes(answer), input)
-        if (recalled := self._memory.recall(point, input)) is not None:
-            return recalled
-        answer = self._in_force.enforcer.decide(point, input)
-        decision = answers.narrow(answers.require_yes(answer), input)
-        self._memory.remember(point, input, decision)
-        return decision
+            return None
+        recalled = self._memory.recall(*((one.point, one.input) for one in questions))
+        return None if recalled is None else tuple(recalled)
+
+    def _remember(self, questions: Sequence[Question], decisions: Sequence[Decision]) -> None:
+        if self.strict:
+            self._memory.remember(*((one.point, one.input) for one in questions), decisions=decisions)
 
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
         """Tell the policy of mounts that every container may have.
@@ -174,12 +203,12 @@ class Gate:
         if self._door_closed is not None:
             raise PolicyDenied(self._door_closed)
         try:
-            if self.strict and self._memory.recall("default mounts", mounts) is not None:
+            if self.strict and self._memory.recall(("default mounts", mounts)) is not None:
                 return
             with step("policy", "default mounts"):
                 self._in_force.enforcer.extend_default_mounts(mounts)
             if self.strict:
-                self._memory.remember("default mounts", mounts, Decision(True))
+                self._memory.remember(("default mounts", mounts), decisions=[Decision(True)])
         except PolicyLost as lost:
             self.close_door(str(lost))
             raise
@@ -340,7 +369,7 @@ class Gate:
         if self._door_closed is not None:
             raise PolicyDenied(f"{kind.refusal}{self._door_closed}")
         # Loaded for this request by an earlier daemon, whose answer did not get out.
-        if self._memory.recall("load_fragment", fragment) is not None:
+        if self._memory.recall(("load_fragment", fragment)) is not None:
             return
         enforcer = self._in_force.enforcer
         signed = self._envelopes.read(kind, blob, enforcer)
@@ -360,7 +389,7 @@ class Gate:
             with self._mutex:
                 self._reference_info[kind.file] = fragments.encode(blob)
                 self._try_to_save()
-        self._memory.remember("load_fragment", fragment, Decision(True))
+        self._memory.remember(("load_fragment", fragment), decisions=[Decision(True)])
 
     def security_context(self) -> dict[str, str]:
         """The files of a container's security context directory, by name (policy.md 3.6)."""

@@ -46,6 +46,8 @@ class Desk:
         """Answer one question."""
         if op == protocol.DECIDE:
             answer = self._decide(body)
+        elif op == protocol.DECIDE_ALL:
+            answer = self._decide_all(body)
         elif op == protocol.HELLO:
             answer = self._hello()
         else:
@@ -125,22 +127,32 @@ class Desk:
     # Questions
 
     def _decide(self, body: bytes) -> dict[str, Any]:
-        head, _, text = body.partition(b"\n")
-        point, asked = head.decode(), text.decode()
+        point, _, text = body.partition(b"\n")
+        return {**self._answer(point.decode(), text.decode()), **self._news()}
+
+    def _decide_all(self, body: bytes) -> dict[str, Any]:
+        lines = iter(body.decode().split("\n"))
+        answers: list[dict[str, Any]] = []
+        for point, text in zip(lines, lines, strict=True):
+            answers.append(self._answer(point, text))
+            if not answers[-1]["allowed"]:
+                break
+        return {"answers": answers, **self._news()}
+
+    def _answer(self, point: str, asked: str) -> dict[str, Any]:
         input = json.loads(asked)
         answer = self._policys.enforce(point, input, asked)
         if not answer.allowed:
-            return self._denied(answer, point)
+            return {"allowed": False, "reason": denial.message(answer.decision, point)}
         try:
-            result = {
+            return {
                 "allowed": True,
                 "stdio": stdio_of(point, answer.result),
                 "env": env_of(point, answer.result, input),
                 "capabilities": capabilities_of(point, answer.result, input),
             }
         except Refusal as refusal:
-            return self._refused(refusal)
-        return {**result, **self._news()}
+            return {"allowed": False, "reason": str(refusal)}
 
     def _denied(self, answer: Answer, point: str) -> dict[str, Any]:
         return {"allowed": False, "reason": denial.message(answer.decision, point), **self._news()}

@@ -24,6 +24,8 @@ from uvmd_policy_rego.kept import Kept
 from uvmd_policy_rego.memory import Memory
 from uvmd_policy_rego.remote import Channel, Local, Unanswered, policyd
 
+#: What narrows an environment or is remembered here needs a question of its own.
+_OF_PROCESSES = frozenset(("create_container", "exec_in_container", "exec_external"))
 _FAILED = "error creating Rego policy: rego compilation failed"
 
 
@@ -80,12 +82,11 @@ class RegoEnforcer(Enforcer):
         if point in ("create_container", "exec_in_container") and input.get("capabilities") is None:
             text = "capabilities object provided by the UVM to the policy engine is nil"
             return Decision(False, reason=text)
-        asked = f"{point}\n{json.dumps(input)}".encode()
         with self._lock:
             try:
-                answer = self._ask(protocol.DECIDE, asked, self._config.decision_timeout_s)
+                answer = self._ask(protocol.DECIDE, _line(point, input), self._config.decision_timeout_s)
             except Unanswered as error:
-                return Decision(False, reason=denial.message(denial.by_error(input, str(error)), point))
+                return _unanswered(point, input, error)
             allowed = answer["allowed"] is True
             stdio = answer.get("stdio", False)
             container = str(input.get("containerID", ""))
@@ -96,6 +97,22 @@ class RegoEnforcer(Enforcer):
         if not allowed:
             return Decision(False, reason=answer["reason"])
         return Decision(True, env=answer["env"], capabilities=answer["capabilities"], stdio=stdio)
+
+    def decide_all(self, questions: Sequence[tuple[str, Mapping[str, Any]]]) -> Sequence[Decision]:
+        """Answer the questions of one request on one way to policyd."""
+        if not _OF_PROCESSES.isdisjoint(point for point, _ in questions):
+            return super().decide_all(questions)
+        asked = b"\n".join(_line(point, input) for point, input in questions)
+        with self._lock:
+            try:
+                answer = self._ask(protocol.DECIDE_ALL, asked, self._config.decision_timeout_s)
+            except Unanswered as error:
+                return [_unanswered(*questions[0], error)]
+            self._record(answer)
+        return [
+            Decision(True) if one["allowed"] is True else Decision(False, reason=one["reason"])
+            for one in answer["answers"]
+        ]
 
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
         """Add mounts that every container may have.
@@ -300,6 +317,14 @@ class RegoEnforcer(Enforcer):
             self._channel.end()
             raise
         self._ready = True
+
+
+def _line(point: str, input: Mapping[str, Any]) -> bytes:
+    return f"{point}\n{json.dumps(input)}".encode()
+
+
+def _unanswered(point: str, input: Mapping[str, Any], error: Unanswered) -> Decision:
+    return Decision(False, reason=denial.message(denial.by_error(input, str(error)), point))
 
 
 def encode(policy: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 #: Raised when policyd would answer otherwise than before, by its rules too: a policyd that an
 #: older daemon has started then makes way for one of this version.
-VERSION = 2
+VERSION = 3
 
 HELLO = 1
 LOAD = 2
@@ -23,6 +23,8 @@ TRUST_LIST = 5
 MOUNTS = 6
 APPLY = 7
 DESCRIBE = 8
+#: Several of one request, each a line with its point and one with its input; up to the first no.
+DECIDE_ALL = 9
 
 #: A policy of this size has been refused by the gate long before.
 MAX_BYTES = 128 << 20

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from uvmd.api import Decision, Environment, Fragment, TrustList
+from uvmd.api import Decision, Enforcer, Environment, Fragment, TrustList
 from uvmd_policy_rego import defaults
 from uvmd_policy_rego.enforcer import RegoEnforcer
 
@@ -97,6 +97,10 @@ class RecordingEnforcer(RegoEnforcer):
     def decide(self, point: str, input: Mapping[str, Any]) -> Decision:
         self._questions.add({"kind": "enforce", "point": point, "input": dict(input)})
         return super().decide(point, input)
+
+    def decide_all(self, questions: Sequence[tuple[str, Mapping[str, Any]]]) -> Sequence[Decision]:
+        # One by one: what comes after a no is not asked, and so not kept.
+        return Enforcer.decide_all(self, questions)
 
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
         if mounts:
