@@ -10,6 +10,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from bare import rest
 from report import Figure, milliseconds
 from stances import bare_beside, clock
 
@@ -95,6 +96,7 @@ def life_against_bare(daemon: Daemon, bridge: Connection, runtime: str, count: i
     ours, theirs = [], []
     for _ in range(count):
         theirs.append(bare.life(TRUE))
+        rest()
         ours.append(one_life(bridge))
     ratio = statistics.median(ours) / statistics.median(theirs)
     beside = f"uvmd {milliseconds(ours):.1f} ms, bare {runtime} {milliseconds(theirs):.1f} ms"

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bare import rest
 from footprint import MIB, settled
 from lives import FOREVER, NO_STREAMS, TRUE
 from report import Figure, milliseconds
@@ -54,6 +55,7 @@ def workload_against_bare(daemon: Daemon, bridge: Connection, runtime: str, coun
             alone = bare.life(TRUE)
             container_id = new_id()
             spec = workload_spec(made.id, *TRUE, sandbox_pid=made.sandbox.pid, mounts=SHARED)
+            rest()
             began = clock(bridge)
             create(bridge, container_id, spec)
             pid = start(bridge, container_id)
@@ -81,12 +83,14 @@ def pod_of_three(daemon: Daemon, bridge: Connection, runtime: str, count: int) -
     bare = bare_beside(bridge, runtime, config, folder)
     ours, theirs = [], []
     for number in range(count + 2):
+        rest()
         began = time.perf_counter()
         alone = [bare.start_container(list(PAUSE)) for _ in range(3)]
         taken_alone = time.perf_counter() - began
         for name, pid in alone:
             bare.remove(name, pid)
         pod_id, workloads = new_id(), [new_id(), new_id()]
+        rest()
         began = clock(bridge)
         create(bridge, pod_id, sandbox_spec(pod_id))
         made = Pod(bridge, pod_id, bridge.execute(pod_id))
