@@ -30,8 +30,14 @@ _HEAD = importlib.util.MAGIC_NUMBER + struct.pack("<I", 0b01)
 
 
 def prepare(lib: Path) -> None:
-    """Compile each module whose byte code is of another source, or of another Python."""
+    """Compile each module whose byte code is of another source, or of another Python.
+
+    A module that the new version has not any more stays importable for the one that runs.
+    """
     drop(lib)
+    for path in _byte_code(lib):
+        if _is_orphan(path) and not (beside := _beside(path)).exists():
+            beside.hardlink_to(path)
     for source in lib.rglob("*.py"):
         cached = importlib.util.cache_from_source(str(source))
         head = _HEAD + importlib.util.source_hash(source.read_bytes())
@@ -79,8 +85,13 @@ def take(lib: Path) -> None:
     for path in _byte_code(lib):
         if path.suffix == NEW:
             path.replace(path.with_suffix(""))
-        elif path.suffix != ".pyc" or not os.path.exists(importlib.util.source_from_cache(str(path))):
-            path.unlink()  # the first: of a run that was killed
+        elif path.suffix != ".pyc":
+            path.unlink()  # of a run that was killed
+        elif _is_orphan(path):
+            path.unlink()
+    for path in list(lib.rglob("*.pyc")):
+        if path.parent.name != "__pycache__":
+            path.unlink()  # for a daemon of before
     for folder, _, _ in os.walk(lib, topdown=False):
         if folder != str(lib) and not os.listdir(folder):
             os.rmdir(folder)
@@ -91,6 +102,16 @@ def drop(lib: Path) -> None:
     for path in _byte_code(lib):
         if path.suffix == NEW:
             path.unlink()
+
+
+def _is_orphan(path: Path) -> bool:
+    """True for byte code whose source is gone."""
+    return path.suffix == ".pyc" and not os.path.exists(importlib.util.source_from_cache(str(path)))
+
+
+def _beside(path: Path) -> Path:
+    """Where Python looks for byte code that has no source: where that would be."""
+    return Path(importlib.util.source_from_cache(str(path))).with_suffix(".pyc")
 
 
 def _byte_code(lib: Path) -> Iterator[Path]:

@@ -21,11 +21,25 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 from report import Figure, as_json, table
 
+from guest.harness.code import ROOTFS
 from guest.harness.guest import Guest
 from guest.harness.snapshots import accelerator, boot_product, ready
 from guest.harness.timeline import Boot, negotiate
 from support import machine
+from support.containers import created
+from support.host import NULL_ID
 from uvmd.api.testing.guest.profiles import PROFILES
+
+#: A service that does nothing, started anew by systemd as uvmd is.
+BARE = """\
+[Unit]
+StartLimitIntervalSec=0
+[Service]
+Type=exec
+ExecStart=/bin/sleep infinity
+Restart=on-failure
+RestartSec=100ms
+"""
 
 
 def boot() -> Boot:
@@ -60,6 +74,68 @@ def container_lives(guest: Guest, count: int) -> list[float]:
     return seconds
 
 
+def replacements(guest: Guest, count: int) -> dict[str, float]:
+    """Seconds until another daemon answers, with a container running, and until systemd alone is done."""
+    seconds: dict[str, list[float]] = {name: [] for name in ("restart", "kill", "bare restart", "bare kill")}
+    bridge = guest.bridge
+    with created(bridge, "/bin/sleep", "600", root=ROOTFS) as container:
+        container.init()
+        for name in ("restart", "kill") * count:
+            before = guest.daemon.pids["daemon"]
+            began = time.monotonic()
+            if name == "restart":
+                guest.sh("systemctl restart uvmd", timeout_s=60)
+            else:
+                guest.call(_kill, before)
+            bridge.properties(NULL_ID, "uvmd.ps")
+            seconds[name].append(time.monotonic() - began)
+            assert guest.daemon.pids["daemon"] != before
+            # Its own warming up is over: the next one shall not wait for it.
+            assert container.exec("/bin/true").wait() == 0
+    for name, found in guest.call(_bare, BARE, count, timeout_s=120).items():
+        seconds[f"bare {name}"] = found
+    return {name: statistics.median(found) for name, found in seconds.items()}
+
+
+def _kill(pid: int) -> None:
+    import os
+    import signal
+
+    os.kill(pid, signal.SIGKILL)
+
+
+def _bare(unit: str, count: int) -> dict[str, list[float]]:
+    """The same of a service that does nothing, in the guest: until its process is there."""
+    import os
+    import subprocess
+    import time
+
+    def process() -> int:
+        try:
+            with open("/sys/fs/cgroup/system.slice/bare.service/cgroup.procs", encoding="ascii") as file:
+                return int(file.read().split()[0])
+        except (FileNotFoundError, IndexError):
+            return 0
+
+    with open("/run/systemd/system/bare.service", "w", encoding="ascii") as file:
+        file.write(unit)
+    for verb in ("daemon-reload", "start bare"):
+        subprocess.run(["systemctl", *verb.split()], check=True)
+    seconds: dict[str, list[float]] = {"restart": [], "kill": []}
+    for _ in range(count):
+        began = time.monotonic()
+        subprocess.run(["systemctl", "restart", "bare"], check=True)
+        seconds["restart"].append(time.monotonic() - began)
+        before = process()
+        began = time.monotonic()
+        os.kill(before, 9)
+        while process() in (0, before):
+            time.sleep(0.01)
+        seconds["kill"].append(time.monotonic() - began)
+    subprocess.run(["systemctl", "stop", "bare"], check=True)
+    return seconds
+
+
 def facts(count: int) -> dict[str, object]:
     """What is shown without a bar: it depends on the machine and on the accelerator."""
     print("measuring the boot ...", file=sys.stderr)
@@ -69,6 +145,8 @@ def facts(count: int) -> dict[str, object]:
     made = ready(PROFILES["v2"]).restore()
     try:
         lives = container_lives(made, count)
+        print("measuring restarts ...", file=sys.stderr)
+        replaced = replacements(made, max(3, count // 2))
     finally:
         made.close()
     return {
@@ -80,6 +158,7 @@ def facts(count: int) -> dict[str, object]:
         "boot_cpu_s": booted.cpu,
         "restore_s": statistics.median(seconds),
         "container_s": statistics.median(lives),
+        "restart_s": replaced,
     }
 
 
@@ -133,6 +212,14 @@ def report(shown: dict[str, object], figures: list[Figure]) -> None:
         print("\n".join(f"  {line}" for line in lines))
         print(f"  a saved guest to its Negotiate   {shown['restore_s']:.2f} s")
         print(f"  a container, create to delete    {shown['container_s']:.2f} s")
+        replaced = shown["restart_s"]
+        assert isinstance(replaced, dict)
+        for name, text in (
+            ("restart", "systemctl restart uvmd to the next answer"),
+            ("kill", "SIGKILL to it"),
+        ):
+            bare = f"a service that does nothing: {replaced[f'bare {name}']:.2f} s"
+            print(f"  {text:<45}{replaced[name]:.2f} s; {bare}")
     if figures:
         print(f"\n{table(figures)}")
 

@@ -84,12 +84,29 @@ def test_what_has_not_changed_is_left_as_it_is(byte_code: ModuleType, lib: Path)
 
 def test_what_an_earlier_version_had_goes_with_its_folder(byte_code: ModuleType, lib: Path) -> None:
     (lib / "thing" / "gone" / "__init__.py").unlink()
+    byte_code.prepare(lib)
+    # A daemon of that version still needs it; `uvmd check` of the new one does not see it.
+    assert said(lib, "gone") == 1
+    with pytest.raises(subprocess.CalledProcessError):
+        said(lib, "gone", prepared=True)
     # Of a run that was killed.
     cached(lib, "late").with_suffix(".pyc.new.123").write_bytes(b"half")
     byte_code.prepare(lib)
     byte_code.take(lib)
     assert sorted(path.name for path in (lib / "thing").iterdir()) == ["__pycache__", "late.py", "same.py"]
     assert len(list(lib.rglob("*.pyc*"))) == 2
+
+
+def test_a_version_that_is_taken_back_leaves_nothing(byte_code: ModuleType, lib: Path) -> None:
+    before = set(lib.rglob("*"))
+    (lib / "thing" / "gone" / "__init__.py").unlink()
+    byte_code.prepare(lib)
+    byte_code.drop(lib)
+    assert said(lib, "gone") == 1
+    write(lib, gone=1)
+    byte_code.prepare(lib)
+    byte_code.take(lib)
+    assert set(lib.rglob("*")) == before
 
 
 def test_a_version_that_is_dropped_or_does_not_compile_changes_nothing(
