@@ -201,7 +201,9 @@ def test_a_bad_version_leaves_what_runs_and_is_taken_back(vm: Upgraded, busy: Bu
     guest.sh(f"sed -i s/kernel_level/kernel_lines/ {SETTINGS}")
     said = vm.dpkg("--configure uvmd", status=1)
     assert "the new daemon does not start, the containers run on" in said
-    assert any(MISMATCH in str(line.get("error")) for line in vm.log())
+    errors = [str(line["error"]) for line in vm.log() if line["msg"] == "the monitor is of another release"]
+    assert errors
+    assert MISMATCH in errors[0]
     query = {"ContainerId": busy.counting.container_id, "ActivityId": ZERO_GUID, "Query": ""}
     waiting = bridge.send(GET_PROPERTIES, query)
     busy.counting.stdout.wait_for_bytes(busy.counting.stdout.count + 50)
