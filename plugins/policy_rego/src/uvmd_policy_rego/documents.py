@@ -118,6 +118,17 @@ class Documents:
         self._handles[handle] = containers
         return handle
 
+    def _env_rules_at(self, place: int, envs: Any) -> list[dict[str, Any]]:
+        (container,) = self._index.declared((place,))
+        if "env_rules" not in container:
+            return []
+        rules = container["env_rules"]
+        listed = [*rules.values()] if isinstance(rules, dict) else rules
+        return [predicates.env_rules(listed, envs, self._anchored)]
+
+    def _same_capabilities_at(self, place: int, asked: Any) -> bool:
+        return predicates.same_capabilities(self._index.declared((place,))[0].get("capabilities"), asked)
+
     def _kept_of(self, container: object, places: list[int]) -> str:
         before = self.store.entry("matches", container)[0]
         return self._keep([before[place] for place in places])
@@ -320,6 +331,8 @@ class Documents:
             "uvmd.places_over": (1, self._places_over),
             "uvmd.keys": (1, self.store.keys),
             "uvmd.env_rules": (2, lambda rules, envs: predicates.env_rules(rules, envs, self._anchored)),
+            "uvmd.env_rules_at": (2, self._env_rules_at),
+            "uvmd.same_capabilities_at": (2, self._same_capabilities_at),
             "uvmd.mounts_left": (4, self._mounts_left),
             "uvmd.same_names": (2, predicates.same_names),
             "uvmd.same_capabilities": (2, predicates.same_capabilities),

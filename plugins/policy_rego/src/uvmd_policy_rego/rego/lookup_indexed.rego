@@ -10,13 +10,30 @@ declared := data["uvmd candidates"]
 declared := data.policy.containers if not data["uvmd candidates"]
 
 # The candidates of one container, undefined before its overlay is there.
-matches := [declared[at] | some at in found[0]] if {
-	found := uvmd.places(input.containerID)
-	count(found) > 0
+matches := [declared[at] | some at in declared_places] if declared_places
+
+matches := uvmd.entry("matches", input.containerID)[0] if not declared_places
+
+declared_places := uvmd.places(input.containerID)[0]
+
+# The same as of a match itself, without handing over what Python has.
+envs_of(place, env_list) := uvmd.env_rules_at(declared_places[place], env_list)[0]
+
+envs_of(place, env_list) := sorted_out(matches[place].env_rules, env_list) if not declared_places
+
+caps_of_ok(place, _, caps_list) if {
+	matches[place].capabilities != null
+	uvmd.same_capabilities_at(declared_places[place], caps_list)
 }
 
-matches := uvmd.entry("matches", input.containerID)[0] if {
-	count(uvmd.places(input.containerID)) == 0
+caps_of_ok(place, privileged, caps_list) if {
+	not has_declared_caps(place)
+	caps_ok(get_capabilities(matches[place], privileged), caps_list)
+}
+
+has_declared_caps(place) if {
+	declared_places
+	matches[place].capabilities != null
 }
 
 # Exactly these layers, so each need not be compared again.
@@ -33,7 +50,5 @@ overlay_kept := uvmd.kept_at(overlay_places)
 
 overlay_kept := overlay_matches if not overlay_places
 
-by_place(containers) := uvmd.kept(input.containerID, [at |
-	some container in containers
-	at := min({i | some i, before in matches; before == container})
-])
+# By a handle: as a whole they would be written out, read and compared again at each step.
+kept_matches(places) := uvmd.kept(input.containerID, places)

@@ -14,4 +14,8 @@ overlay_matches := [container |
 
 overlay_kept := overlay_matches
 
-by_place(containers) := containers
+kept_matches(places) := matches_at(places)
+
+envs_of(place, env_list) := sorted_out(matches[place].env_rules, env_list)
+
+caps_of_ok(place, privileged, caps_list) if caps_ok(get_capabilities(matches[place], privileged), caps_list)

@@ -135,7 +135,10 @@ required_found(found, env_list) if {
 
 envList_ok(rules, env_list) if {
 	is_list(env_list)
-	found := sorted_out(rules, env_list)
+	all_envs_found(sorted_out(rules, env_list), env_list)
+}
+
+all_envs_found(found, env_list) if {
 	required_found(found, env_list)
 	every env in found.left {
 		env_matched(found, env)

@@ -368,5 +368,5 @@ stdio_differs(items) if {
 
 errors contains "target isn't allowed to receive the signal" if {
 	input.rule == "signal_container_process"
-	not count(signal_matches) > 0
+	not count(signal_places) > 0
 }

@@ -151,10 +151,12 @@ default container_privileged := false
 
 container_privileged := uvmd.entry("started", input.containerID)[0].privileged
 
-update_matches(containers) := {
+update_matches(places) := {
 	"name": "matches", "action": "update",
-	"key": input.containerID, "value": by_place(containers),
+	"key": input.containerID, "value": kept_matches(places),
 }
+
+matches_at(places) := [matches[place] | some place in places]
 
 security_ok(container) if {
 	noNewPrivileges_ok(container.no_new_privileges)
@@ -170,20 +172,33 @@ createable(container) if {
 	mountList_ok(container.mounts, container.allow_elevated)
 }
 
-create_matches := [container |
-	some container in matches
+create_places := [place |
+	some place, container in matches
 	createable(container)
 	seccomp_ok(container.seccomp_profile_sha256)
 ]
+
+create_matches := matches_at(create_places)
 
 with_envs(items, env_list) := [item |
 	some item in items
 	envList_ok(item.env_rules, env_list)
 ]
 
+places_with_envs(places, env_list) := [place |
+	some place in places
+	is_list(env_list)
+	all_envs_found(envs_of(place, env_list), env_list)
+]
+
 with_caps(containers, privileged, caps_list) := [container |
 	some container in containers
 	caps_ok(get_capabilities(container, privileged), caps_list)
+]
+
+places_with_caps(places, privileged, caps_list) := [place |
+	some place in places
+	caps_of_ok(place, privileged, caps_list)
 ]
 
 agreed_stdio(items) := items[0].allow_stdio_access if {
@@ -209,25 +224,27 @@ create_container := {
 } if {
 	not container_started
 	devices_ok
-	count(create_matches) > 0
+	count(create_places) > 0
 	env_list := valid_envs_for_all(create_matches)
-	fitting := with_envs(create_matches, env_list)
+	fitting := places_with_envs(create_places, env_list)
 	count(fitting) > 0
-	caps_list := valid_caps_for_all(fitting, input.privileged)
-	possible := with_caps(fitting, input.privileged, caps_list)
+	caps_list := valid_caps_for_all(matches_at(fitting), input.privileged)
+	possible := places_with_caps(fitting, input.privileged, caps_list)
 	count(possible) > 0
-	stdio := agreed_stdio(possible)
+	stdio := agreed_stdio(matches_at(possible))
 }
 
 # One entry for every pair of a container and one of its exec processes.
-exec_matches := [container |
-	some container in matches
+exec_places := [place |
+	some place, container in matches
 	workingDirectory_ok(container.working_dir)
 	noNewPrivileges_ok(container.no_new_privileges)
 	user_ok(container.user)
 	some process in each(container.exec_processes)
 	command_ok(process.command)
 ]
+
+exec_matches := matches_at(exec_places)
 
 default exec_in_container := {"allowed": false}
 
@@ -238,12 +255,12 @@ exec_in_container := {
 	"metadata": [update_matches(possible)],
 } if {
 	container_started
-	count(exec_matches) > 0
+	count(exec_places) > 0
 	env_list := valid_envs_for_all(exec_matches)
-	fitting := with_envs(exec_matches, env_list)
+	fitting := places_with_envs(exec_places, env_list)
 	count(fitting) > 0
-	caps_list := valid_caps_for_all(fitting, container_privileged)
-	possible := with_caps(fitting, container_privileged, caps_list)
+	caps_list := valid_caps_for_all(matches_at(fitting), container_privileged)
+	possible := places_with_caps(fitting, container_privileged, caps_list)
 	count(possible) > 0
 }
 
@@ -276,15 +293,15 @@ shutdown_container := {
 	container_started
 }
 
-signal_matches := [container |
-	some container in matches
+signal_places := [place |
+	some place, container in matches
 	signal_ok(container.signals)
 ] if {
 	input.isInitProcess
 }
 
-signal_matches := [container |
-	some container in matches
+signal_places := [place |
+	some place, container in matches
 	some process in each(container.exec_processes)
 	command_ok(process.command)
 	signal_ok(process.signals)
@@ -294,9 +311,9 @@ signal_matches := [container |
 
 default signal_container_process := {"allowed": false}
 
-signal_container_process := {"allowed": true, "metadata": [update_matches(signal_matches)]} if {
+signal_container_process := {"allowed": true, "metadata": [update_matches(signal_places)]} if {
 	container_started
-	count(signal_matches) > 0
+	count(signal_places) > 0
 }
 
 # What a third party's resource types ask: nothing here knows them, a policy must.
