@@ -98,22 +98,3 @@ def test_a_line_that_does_not_fit_leaves_the_one_before(path: Path, monkeypatch:
     assert file.read() == b"1"
     file.keep(b"2")
     assert path.read_bytes() == b"1\n2\n"
-
-
-def test_a_value_that_is_kept_is_no_failure_for_want_of_a_descriptor(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_more(name: str, flags: int, *mode: int) -> int:
-        if flags & os.O_APPEND:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name)
-        return opened(name, flags, *mode)
-
-    file, opened = Latest(str(path)), os.open
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "open", no_more)
-        file.keep(b"1")
-        file.keep(b"2")
-    assert path.read_bytes() == b"2\n"
-    file.keep(b"3")
-    file.keep(b"4")
-    assert path.read_bytes() == b"3\n4\n"

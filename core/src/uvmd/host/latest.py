@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-from contextlib import suppress
 from typing import Final
 
 from uvmd.linux.files import unlink_if_there, write_whole
@@ -26,12 +25,7 @@ class Latest:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        #: Of the file, once it is ours: what an earlier daemon did not finish must not become
-        #: the beginning of a line.
-        self._fd = -1
-
-    def __del__(self) -> None:
-        self._close()
+        self._ours = False
 
     def read(self) -> bytes | None:
         """Return the line that counts, without its end; None when nothing was ever kept.
@@ -60,18 +54,27 @@ class Latest:
             OSError: it could not be written; what counted before still does.
         """
         line += b"\n"
-        if not (self._fd >= 0 and self._added(line)):
+        # What an earlier daemon did not finish must not become the beginning of a line.
+        if not (self._ours and self._added(line)):
             self._replace(line)
+            self._ours = True
 
     def _added(self, line: bytes) -> bool:
         """Add the line; False when the file is gone, or has become long."""
-        about = os.fstat(self._fd)
-        if about.st_nlink == 0 or about.st_size > max(_FEW_BYTES, _FEW_LINES * len(line)):
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except FileNotFoundError:
             return False
-        if os.write(self._fd, line) != len(line):
-            os.ftruncate(self._fd, about.st_size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
-        return True
+        try:
+            size = os.fstat(fd).st_size
+            if size > max(_FEW_BYTES, _FEW_LINES * len(line)):
+                return False
+            if os.write(fd, line) != len(line):
+                os.ftruncate(fd, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
+            return True
+        finally:
+            os.close(fd)
 
     def _replace(self, line: bytes) -> None:
         aside = f"{self._path}.new"
@@ -80,16 +83,8 @@ class Latest:
         except FileNotFoundError:
             os.makedirs(os.path.dirname(aside), mode=0o700, exist_ok=True)
             write_whole(aside, line)
-        self._close()  # whatever fails now, the next value is written whole
         unlink_if_there(self._path)
         os.rename(aside, self._path)
-        with suppress(OSError):  # it is kept; without a descriptor the next one is written whole too
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-
-    def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
 
 def _last(text: bytes) -> bytes:
