@@ -208,7 +208,12 @@ def new_mount(fstype: str, options: Sequence[tuple[str, str | int | None]], flag
     fd = syscalls.fsopen(fstype)
     try:
         for name, value in options:
-            _configure(fd, name, value)
+            if value is None:
+                syscalls.fsconfig(fd, syscalls.FSCONFIG_SET_FLAG, name)
+            elif isinstance(value, int):
+                syscalls.fsconfig(fd, syscalls.FSCONFIG_SET_FD, name, aux=value)
+            else:
+                syscalls.fsconfig(fd, syscalls.FSCONFIG_SET_STRING, name, value)
         if flags & syscalls.MS_RDONLY:
             syscalls.fsconfig(fd, syscalls.FSCONFIG_SET_FLAG, "ro")
         syscalls.fsconfig(fd, syscalls.FSCONFIG_CMD_CREATE)
@@ -218,17 +223,6 @@ def new_mount(fstype: str, options: Sequence[tuple[str, str | int | None]], flag
         raise OSError(error.errno, f"{error.strerror}{said and ': '}{said}", fstype) from None
     finally:
         os.close(fd)
-
-
-def _configure(fd: int, name: str, value: str | int | None) -> None:
-    from uvmd.linux import syscalls
-
-    if value is None:
-        syscalls.fsconfig(fd, syscalls.FSCONFIG_SET_FLAG, name)
-    elif isinstance(value, int):
-        syscalls.fsconfig(fd, syscalls.FSCONFIG_SET_FD, name, aux=value)
-    else:
-        syscalls.fsconfig(fd, syscalls.FSCONFIG_SET_STRING, name, value)
 
 
 def _complaints(fd: int) -> str:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import struct
+from functools import cache
 from typing import Final
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -92,6 +93,12 @@ def exists(number: int) -> bool:
     )
 
 
+@cache
+def _how(flags: int, mode: int, resolve: int) -> bytes:
+    """Return openat2(2)'s open_how; there are a handful."""
+    return struct.pack("=QQQ", flags, mode, resolve)
+
+
 def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) -> int:
     """Open ``path`` below ``dir_fd`` under the ``RESOLVE_*`` rules of openat2(2).
 
@@ -99,9 +106,9 @@ def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
     """
     if "\0" in path:
         raise ValueError("a path has no NUL")  # the kernel would read a shorter one
-    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    how, packed = _how(flags | os.O_CLOEXEC, mode, resolve), os.fsencode(path)
     while True:
-        fd: int = _openat2(SYS_OPENAT2, dir_fd, os.fsencode(path), how, len(how))
+        fd: int = _openat2(SYS_OPENAT2, dir_fd, packed, how, len(how))
         if fd >= 0:
             return fd
         # EAGAIN: a rename raced with the walk and the kernel could not tell whether it escaped.

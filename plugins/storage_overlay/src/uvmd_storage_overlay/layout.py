@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack
 from typing import NamedTuple
 
 from uvmd.api import Record, Undo
@@ -44,11 +43,9 @@ def combine(layout: Layout, undo: Undo) -> Record:
     Raises:
         Failed: naming the step, the path and the reason.
     """
-    with ExitStack() as opened:
-
-        def keep(fd: int) -> None:
-            opened.callback(os.close, fd)
-
+    opened: list[int] = []
+    keep = opened.append
+    try:
         made_of = overlay.Directories(_open_layers(layout, keep))
         if layout.scratch:
             made_of = _make_writable(layout.scratch, made_of, undo, keep)
@@ -61,6 +58,9 @@ def combine(layout: Layout, undo: Undo) -> Record:
             text = directories.told(error)
             raise Failed(f"failed to mount overlayfs at {layout.target}: {text}") from error
         undo.callback(unmount, layout.target, step=f"unmount {layout.target}")
+    finally:
+        for fd in opened:
+            os.close(fd)
     return {"made": made, "bundle_made": bundle_made}
 
 
