@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import policies
@@ -30,14 +31,14 @@ def started(text: str | None = None, **changes: Any) -> Session:
 
 
 def allow(session: Session, point: str, input: dict[str, Any]) -> dict[str, Any]:
-    answer = session.enforce(point, input)
+    answer = session.enforce(point, input, json.dumps(input))
     assert answer.allowed, answer.decision
     return dict(answer.result)
 
 
 def deny(session: Session, point: str, input: dict[str, Any]) -> list[str]:
     """The errors of a question that must be denied."""
-    answer = session.enforce(point, input)
+    answer = session.enforce(point, input, json.dumps(input))
     assert not answer.allowed
     assert answer.decision["decision"] == "deny"
     return errors(answer)

@@ -35,6 +35,8 @@ class Documents:
         left, self._lists = split(text)
         #: Whether the candidates are the same at every question.
         self.static = modules.is_static(left) or modules.is_settled(left)
+        # Whether an answer hangs on nothing but the question and what is remembered.
+        self._pure = modules.is_static(left)
         self._reads_mounts = modules.reads_mounts(left)
         self.default_mounts = [dict(mount) for mount in default_mounts]
         self.added_mounts = 0
@@ -86,16 +88,26 @@ class Documents:
         Raises:
             EngineError, MetadataError: see the texts.
         """
+        result, operations = self.find_result_alone(path)
+        self.carry_out(operations)
+        return result
+
+    def find_result_alone(self, path: str) -> tuple[dict[str, Any], list[Operation]]:
+        """Return the object that a rule yields, and what it wants done to the metadata.
+
+        Raises:
+            EngineError, MetadataError: see the texts.
+        """
         found = self.find(path)
         if not found:
-            return {}
+            return {}, []
         result = found[0]
         if not isinstance(result, dict):
             raise EngineError("unable to load results object from Rego query")
-        if "metadata" in result:
-            self._apply([self._whole(one) for one in parse_operations(result.pop("metadata"))])
+        wanted = parse_operations(result.pop("metadata")) if "metadata" in result else []
+        operations = [self._whole(one) for one in wanted]
         self._handles.clear()
-        return result
+        return result, operations
 
     def _places_over(self, paths: object) -> list[list[int]]:
         """Return ``[places]`` of the containers with the layers that are mounted at these paths."""
@@ -138,7 +150,14 @@ class Documents:
         places = self._index.places(found[0]) if found and isinstance(found[0], list) else None
         return [] if places is None else [places]
 
-    def _apply(self, operations: list[Operation]) -> None:
+    def carry_out(self, operations: Sequence[Operation]) -> None:
+        """Do to the metadata what a rule wants.
+
+        Raises:
+            MetadataError: it cannot be done; what came before it is done.
+        """
+        if not operations:
+            return
         new = {operation.name for operation in operations} - self._seen
         for name in new:
             if not modules.is_identifier(name):
@@ -156,6 +175,12 @@ class Documents:
         module = modules.metadata_module(sorted(names))
         for engine in {id(e): e for e in (self._base, self._engine)}.values():
             engine.add_module(f"metadata/{'-'.join(sorted(names))}.rego", module)
+
+    @property
+    def state(self) -> object:
+        """What an answer hangs on beside its question, None where that cannot be said."""
+        pure = self._pure and self._engine is self._base
+        return (self.store.changes, self.added_mounts) if pure else None
 
     # Fragments
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from uvmd_policy_rego import defaults, denial, modules
 from uvmd_policy_rego.documents import Documents
 from uvmd_policy_rego.engine import EngineError
+from uvmd_policy_rego.repeats import Repeated, Repeats
 from uvmd_policy_rego.store import MetadataError
 
 
@@ -46,6 +47,7 @@ class Session:
     ) -> None:
         self.documents = Documents(text, default_mounts, privileged_mounts)
         self._points: dict[str, PointInfo] = {}
+        self._repeats = Repeats()
 
     def close(self) -> None:
         """Let the engine go; its functions hold this session, and only we know of the circle."""
@@ -70,11 +72,21 @@ class Session:
         if not modules.is_identifier(point):
             raise EngineError(f"enforcement point rule {point} does not exist")
         documents = self.documents
+        state = None if text is None else documents.state
+        if state is not None and text is not None:
+            seen = self._repeats.find(state, point, text)
+            if seen is not None:
+                documents.carry_out(seen.operations)
+                return {**seen.result}
         documents.set_input(input, text)
-        result = documents.find_result(f"data.policy.{point}")
+        result, operations = documents.find_result_alone(f"data.policy.{point}")
+        documents.carry_out(operations)
         info = self._point_info(point)
         if result:
-            return {**info.default_results, **result}
+            whole = {**info.default_results, **result}
+            if state is not None and text is not None and whole.get("allowed") is True:
+                self._repeats.keep(state, point, text, Repeated(whole, operations))
+            return whole
         if info.available:
             raise EngineError(f"rule for {point} is missing from policy")
         if info.use_framework:

@@ -6,7 +6,7 @@ of dictionaries, whatever they hold.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from uvmd_policy_rego.kept import sha256
@@ -44,6 +44,8 @@ class Store:
     def __init__(self) -> None:
         self._names: dict[str, Held] = {}
         self.versions: dict[str, int] = {}
+        #: Counts what made a difference.
+        self.changes = 0
         self.touched: dict[str, dict[str, None]] = {}
 
     # Reading
@@ -92,7 +94,7 @@ class Store:
 
     # Changing
 
-    def apply(self, operations: list[Operation]) -> None:
+    def apply(self, operations: Sequence[Operation]) -> None:
         """Carry out the operations in order; those before a failing one stay.
 
         Raises:
@@ -106,17 +108,22 @@ class Store:
         kind, name, action, key, value = operation
         if kind not in ("map", "set"):
             raise MetadataError(f"unrecognized metadata type: {kind}")
+        new = name not in self._names
         fresh: Held = MetadataSet() if kind == "set" else {}
         held = self._names.setdefault(name, fresh)
         if isinstance(held, MetadataSet) is not (kind == "set"):
             has = self.kind(name)
             raise MetadataError(f"unable to get metadata: metadata {name} has the wrong type ({has})")
         touched = self.touched.setdefault(name, {})
+        before = len(held), None if isinstance(held, MetadataSet) else held.get(key)
         if isinstance(held, MetadataSet):
             touched[_apply_to_set(held, action, value)] = None
         else:
             touched[key] = None
             _apply_to_map(held, name, action, key, value)
+        after = len(held), None if isinstance(held, MetadataSet) else held.get(key)
+        # A new name is seen by policies too.
+        self.changes += new or before[0] != after[0] or not _is_same(before[1], after[1])
 
     def touch(self, name: str) -> None:
         """Have all of a name looked at again by who follows the changes."""
@@ -129,17 +136,21 @@ class Store:
             self._names.pop(name, None)
         else:
             self._names.setdefault(name, MetadataSet() if kind == "set" else {})
-        self.versions[name] = self.versions.get(name, 0) + 1
+        self._changed(name)
 
     def put(self, name: str, key: str, value: Any) -> None:
         """Put a value under a key; of a set the key is its canonical text."""
         self._names[name][key] = value
-        self.versions[name] = self.versions.get(name, 0) + 1
+        self._changed(name)
 
     def drop(self, name: str, key: str) -> None:
         """Remove what is under a key."""
         self._names[name].pop(key, None)
+        self._changed(name)
+
+    def _changed(self, name: str) -> None:
         self.versions[name] = self.versions.get(name, 0) + 1
+        self.changes += 1
 
     def snapshot(self) -> Mapping[str, Held]:
         """Return everything as it is."""
@@ -147,11 +158,19 @@ class Store:
 
     def restore(self, snapshot: Mapping[str, Held]) -> None:
         """Put everything back as it was."""
+        self.changes += 1
         for name in {*self._names, *snapshot}:
             # Values are shared, so comparing what did not change costs next to nothing.
             if self._names.get(name) != snapshot.get(name):
                 self.versions[name] = self.versions.get(name, 0) + 1
         self._names = {name: type(held)(held) for name, held in snapshot.items()}
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Say whether nothing has changed; what is equal but another value counts as changed."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
+    return one is other or (isinstance(one, str) and isinstance(other, str) and one == other)
 
 
 def _apply_to_map(held: dict[str, Any], name: str, action: str, key: str, value: Any) -> None:
