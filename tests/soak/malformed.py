@@ -342,15 +342,17 @@ class Onslaught:
 
 
 def storm(stance: Stance, count: int, seed: int, most: float = GROWTH) -> Iterator[Figure]:
-    """So many inputs at one daemon; then it must be as it was."""
+    """So many malformed inputs at one daemon, and valid ones between them; then it must be as it was."""
     made = Onslaught(stance, seed)
+    # With the valid ones, in ten parts, and none too few.
+    part = count * PROBE_EVERY // (PROBE_EVERY - 1) // 10 + 1
     name = f"malformed, {stance.name}"
     try:
         made.start()
         for tenth in range(10):
             # What the largest requests do to a heap has been done when memory is first looked at.
             made.inputs.huge = tenth < 4
-            made.throw(count // 10)
+            made.throw(part)
             made.exec_once()
             if tenth == 0:
                 made.tidy()
@@ -366,9 +368,10 @@ def storm(stance: Stance, count: int, seed: int, most: float = GROWTH) -> Iterat
         for line in made.wrong[:5]:
             print(f"  wrong: {line}", file=sys.stderr)
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in made.kinds.most_common())
+        assert made.kinds.total() >= count
         beside = f"of {made.kinds.total():,} ({kinds}), and {made.probed:,} valid ones"
         yield Figure(f"{name}: requests without the right answer", 0, len(made.wrong), "", beside, count)
-        rate = f"{count * 0.9 / took_s:,.0f} a second over {made.connections} connections; answers: "
+        rate = f"{part * 9 / took_s:,.0f} a second over {made.connections} connections; answers: "
         rate += ", ".join(f"{n:,} {named}" for named, n in made.codes.most_common(5))
         yield Figure(f"{name}: daemons that died", 0, 0, "", rate)
         yield from growth(name, looks[4:7], looks[7:], most)
