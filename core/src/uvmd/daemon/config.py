@@ -15,13 +15,21 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from uvmd.errors import ConfigError
+from uvmd.linux.paths import is_clean_absolute
 
 DEFAULT_FILE = "/etc/uvmd/uvmd.toml"
 MIB = 1 << 20
 
 
-def _option(default: Any, help: str, choices: Sequence[str] = (), at_least: float | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "choices": tuple(choices), "at_least": at_least})
+def _option(
+    default: Any,
+    help: str,
+    choices: Sequence[str] = (),
+    at_least: float | None = None,
+    cgroup: bool = False,
+) -> Any:
+    about = {"help": help, "choices": tuple(choices), "at_least": at_least, "cgroup": cgroup}
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +86,14 @@ class Vm:
 class Cgroups:
     """The cgroup under which all containers live, and that of uvmd itself."""
 
-    pods: str = _option("/pods", "root cgroup of all containers")
+    pods: str = _option("/pods", "root cgroup of all containers", cgroup=True)
     reserve_bytes: int = _option(
         192 * MIB, "memory kept from containers: limit = total - reserve", at_least=0
     )
     own: str = _option(
-        "", "cgroup for uvmd itself, protected up to the reserve; empty stays in the one it was started in"
+        "",
+        "cgroup for uvmd itself, protected up to the reserve; empty stays in the one it was started in",
+        cgroup=True,
     )
     warn_bytes: int = _option(
         128 * MIB, "log a warning when the cgroup of uvmd itself uses more than this; 0 does not", at_least=0
@@ -161,6 +171,7 @@ class Option:
     help: str
     choices: tuple[str, ...]
     at_least: float | None
+    cgroup: bool = False
 
     @property
     def flag(self) -> str:
@@ -174,7 +185,7 @@ class Option:
         """Return ``value`` as the option's type.
 
         Raises:
-            ConfigError: another type, not among the choices, or too small.
+            ConfigError: another type, not among the choices, too small, or no cgroup.
         """
         want = type(self.default)
         if want is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -189,6 +200,10 @@ class Option:
             raise ConfigError(f"{source}: {self.key} is one of {', '.join(self.choices)}")
         if self.at_least is not None and value < self.at_least:
             raise ConfigError(f"{source}: {self.key} must be at least {self.at_least:g}")
+        if self.cgroup and value and not (is_clean_absolute(value) and value != "/"):
+            raise ConfigError(f"{source}: {self.key} is a cgroup's path from the root of all, like /pods")
+        if self.cgroup and not value and self.default:
+            raise ConfigError(f"{source}: {self.key} cannot be empty")
         return value
 
     def parse(self, text: str, source: str) -> Any:
@@ -231,7 +246,9 @@ def options(section: type = Config, prefix: str = "") -> dict[str, Option]:
         key = prefix + entry.name
         if "help" in entry.metadata:
             meta = entry.metadata
-            found[key] = Option(key, entry.default, meta["help"], meta["choices"], meta["at_least"])
+            found[key] = Option(
+                key, entry.default, meta["help"], meta["choices"], meta["at_least"], meta["cgroup"]
+            )
         elif isinstance(entry.default_factory, type) and is_dataclass(entry.default_factory):
             found.update(options(entry.default_factory, key + "."))
     return found
