@@ -52,6 +52,7 @@ from uvmd.host.timers import Timers
 from uvmd.host.usage import Usages
 from uvmd.host.view import ContainerView
 from uvmd.linux import cgroup_setup, proc
+from uvmd.linux.cgroup_moves import Moves
 from uvmd.linux.cgroups import Cgroups
 from uvmd.linux.notices import Notices
 from uvmd.oci.runtime import OciRuntime
@@ -95,6 +96,7 @@ class Host:
         self.modifier: Modify | None = None
         registry, journal = Registry(), Journal(settings.run_dir)
         cgroups = cgroup_setup.cgroups_of(mounts)
+        self._moves = Moves(cgroups, self.pools.find.submit)
         self._link = link
         self._exits = Exits(registry, journal, link, cgroups, self.timers)
         self._context = Context(
@@ -232,6 +234,7 @@ class Host:
         self, container_id: str, *, bundle: str, scratch: str, spec: Any, activity_id: str
     ) -> None:
         """See ``operations.create``."""
+        self._moves.expect()
         create.create(
             self._context,
             container_id,
@@ -249,10 +252,12 @@ class Host:
 
     def execute(self, container_id: str, request: ExecuteRequest) -> int:
         """Start init, an exec, or a process in the VM; return its pid."""
+        starts_init = request.oci_process is None and not request.in_vm and container_id != NULL_ID
+        if starts_init:
+            return start.start(self._context, container_id, request)
+        self._moves.expect()
         if request.in_vm or container_id == NULL_ID:
             return external.execute(self._context, request)
-        if request.oci_process is None:
-            return start.start(self._context, container_id, request)
         return exec.execute(self._context, container_id, request)
 
     def wait(self, container_id: str, pid: int, timeout_ms: int, done: Done) -> None:

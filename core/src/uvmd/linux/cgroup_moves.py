@@ -1,0 +1,79 @@
+"""The kernel made ready to move a process to another cgroup, before somebody does.
+
+Such a move takes a lock of the whole system for writing. When nobody has done so for some
+milliseconds the kernel first waits for all processors (an RCU grace period): 8 to 15 ms, more
+than a runtime takes for all else of a container. It is the same wait for whoever comes
+meanwhile. So one that begins with the request is half over when the runtime gets there.
+
+A process that is "moved" to the cgroup in which it is takes the lock, and nothing else happens.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from uvmd.linux.cgroups import Cgroups
+from uvmd.linux.files import write_all
+
+log = logging.getLogger(__name__)
+
+OWN = "/proc/self/cgroup"
+
+
+class Submit(Protocol):
+    """Have a function called on another thread, soon."""
+
+    def __call__(self, function: Callable[[], None], /) -> object: ...
+
+
+class Moves:
+    """See the module. ``own`` is where the kernel tells the cgroups of this process."""
+
+    def __init__(self, cgroups: Cgroups, submit: Submit, own: str = OWN) -> None:
+        self._cgroups = cgroups
+        self._submit = submit
+        self._own = own
+        self._under_way = False
+        self._useless = self._told = False
+
+    def expect(self) -> None:
+        """Say that a process is about to be moved. From any thread; never waits and never raises."""
+        if self._under_way or self._useless:
+            return
+        self._under_way = True
+        try:
+            self._submit(self._move)
+        except RuntimeError:  # no thread to be had: it works without, and takes its time
+            self._under_way = False
+
+    def _move(self) -> None:
+        pid = str(os.getpid()).encode()
+        try:
+            directory = self._directory()
+            write_all(os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC), pid)
+            self._tell("the kernel is made ready for moves between cgroups", {"cgroup": directory})
+        except OSError as error:
+            # Anything else, as no descriptor to be had, passes.
+            self._useless = isinstance(error, FileNotFoundError | PermissionError)
+            self._tell("the kernel cannot be made ready for moves, ignoring", {"error": str(error)})
+        finally:
+            self._under_way = False
+
+    def _tell(self, message: str, facts: dict[str, str]) -> None:
+        if not self._told:
+            self._told = True
+            log.debug(message, extra=facts)
+
+    def _directory(self) -> str:
+        """Return that of a cgroup in which this process is. Raises OSError."""
+        tops = {**self._cgroups.hierarchies, "": self._cgroups.unified}
+        with open(self._own, encoding="utf-8", errors="surrogateescape") as lines:
+            for line in lines:
+                _, names, path = line.rstrip("\n").split(":", 2)
+                for name in names.removeprefix("name=").split(","):
+                    if (top := tops.get(name)) is not None:
+                        return top + path
+        raise FileNotFoundError(f"{self._own}: no cgroup that is mounted")
