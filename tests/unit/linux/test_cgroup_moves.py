@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,15 @@ def test_where_it_cannot_be_done_it_is_tried_once_and_nobody_is_bothered(tmp_pat
     later.run()
     moves.expect()
     assert later.waiting == []
+
+
+def test_the_last_descriptors_are_left_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moves, later = machine(tmp_path, "0::/\n", Cgroups({}, str(tmp_path / "v2")), "v2")
+    for limit, written in ((8, ""), (1 << 20, str(os.getpid()))):
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, limit=limit: (limit, limit))
+        moves.expect()
+        later.run()
+        assert (tmp_path / "v2" / "cgroup.procs").read_text() == written
 
 
 def test_without_a_thread_the_next_one_tries_again(tmp_path: Path) -> None:

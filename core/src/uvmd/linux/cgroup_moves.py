@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,6 +22,9 @@ from uvmd.linux.files import write_all
 log = logging.getLogger(__name__)
 
 OWN = "/proc/self/cgroup"
+#: Descriptors are given out from below. The last ones are for who cannot do without, an undo say:
+#: the wait would hold one for milliseconds.
+_SPARE = 64
 
 
 class Submit(Protocol):
@@ -53,7 +57,11 @@ class Moves:
         pid = str(os.getpid()).encode()
         try:
             directory = self._directory()
-            write_all(os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC), pid)
+            fd = os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            if fd + _SPARE > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+                os.close(fd)
+                return
+            write_all(fd, pid)
             self._tell("the kernel is made ready for moves between cgroups", {"cgroup": directory})
         except OSError as error:
             # Anything else, as no descriptor to be had, passes.
