@@ -9,10 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from uvmd.linux.cgroup_moves import Moves
+from uvmd.linux import cgroup_moves
+from uvmd.linux.cgroup_moves import FRESH_S, Moves
 from uvmd.linux.cgroups import Cgroups
 
 VERSION_1 = "11:hugetlb:/\n4:memory:/vm/uvmd\n3:cpu,cpuacct:/vm\n1:name=systemd:/init\n0::/vm\n"
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Its one element is the time; a second passes whenever somebody looks."""
+    now = [100.0]
+
+    def look() -> float:
+        now[0] += 1
+        return now[0]
+
+    monkeypatch.setattr(cgroup_moves, "monotonic", look)
+    return now
 
 
 class Later:
@@ -64,6 +78,17 @@ def test_one_wait_is_for_all_who_come_meanwhile(tmp_path: Path) -> None:
         moves.expect()
     assert len(later.waiting) == 1
     later.run()
+    moves.expect()
+    assert len(later.waiting) == 1
+
+
+def test_right_behind_another_there_is_no_wait_to_begin(tmp_path: Path, clock: list[float]) -> None:
+    moves, later = machine(tmp_path, "0::/\n", Cgroups({}, str(tmp_path / "v2")), "v2")
+    moves.expect()
+    later.run()
+    clock[0] -= 1 - FRESH_S / 2  # so little has passed when it is looked at next
+    moves.expect()
+    assert later.waiting == []
     moves.expect()
     assert len(later.waiting) == 1
 

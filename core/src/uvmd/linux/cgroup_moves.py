@@ -11,9 +11,11 @@ A process that is "moved" to the cgroup in which it is takes the lock, and nothi
 from __future__ import annotations
 
 import logging
+import math
 import os
 import resource
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from uvmd.linux.cgroups import Cgroups
@@ -25,6 +27,8 @@ OWN = "/proc/self/cgroup"
 #: Descriptors are given out from below. The last ones are for who cannot do without, an undo say:
 #: the wait would hold one for milliseconds.
 _SPARE = 64
+#: So long the kernel remembers at least that somebody wanted to move a process.
+FRESH_S = 0.015
 
 
 class Submit(Protocol):
@@ -42,10 +46,13 @@ class Moves:
         self._own = own
         self._under_way = False
         self._useless = self._told = False
+        self._expected = -math.inf
 
     def expect(self) -> None:
         """Say that a process is about to be moved. From any thread; never waits and never raises."""
-        if self._under_way or self._useless:
+        # Each of those before has moved a process, or is about to.
+        last, self._expected = self._expected, monotonic()
+        if self._under_way or self._useless or self._expected - last < FRESH_S:
             return
         self._under_way = True
         try:
