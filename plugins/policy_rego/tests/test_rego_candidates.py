@@ -209,3 +209,17 @@ def test_layers_of_which_one_is_not_mounted_are_no_container_s() -> None:
     assert not one.enforce("mount_overlay", overlay(0, 5)).allowed
     assert one.enforce("mount_overlay", overlay(0)).allowed
     assert not one.enforce("mount_overlay", {**overlay(0), "layerPaths": "q"}).allowed
+
+
+def test_containers_have_their_places_also_after_other_data_was_replaced() -> None:
+    # Such a rule may look at the default mounts, so the engine's data are put in place anew.
+    more = "reads := data.defaultMounts\n"
+    declared = container(layers=["a", "b"]), container(layers=["a", "b"], command=["other"])
+    one = Session(policy(*declared, more=more, platform_rules=RULES))
+    assert one.documents.static
+    candidates = one.documents.find("data.framework.candidate_containers")[0]
+    one.documents.extend_default_mounts([{"destination": "/etc/hosts"}])
+    overlaid, created = lives(one, "a", "b")
+    assert overlaid == candidates
+    one.documents.set_input({"containerID": ID})
+    assert one.documents.find("data.framework.matches") == [created]

@@ -143,7 +143,7 @@ class Desk:
         input = json.loads(asked)
         answer = self._policys.enforce(point, input, asked)
         if not answer.allowed:
-            return {"allowed": False, "reason": denial.message(answer.decision, point)}
+            return _no(denial.message(answer.decision, point))
         try:
             return {
                 "allowed": True,
@@ -152,13 +152,13 @@ class Desk:
                 "capabilities": capabilities_of(point, answer.result, input),
             }
         except Refusal as refusal:
-            return {"allowed": False, "reason": str(refusal)}
+            return _no(str(refusal))
 
     def _denied(self, answer: Answer, point: str) -> dict[str, Any]:
-        return {"allowed": False, "reason": denial.message(answer.decision, point), **self._news()}
+        return {**_no(denial.message(answer.decision, point)), **self._news()}
 
     def _refused(self, refusal: Refusal) -> dict[str, Any]:
-        return {"allowed": False, "reason": str(refusal), **self._news()}
+        return {**_no(str(refusal)), **self._news()}
 
     def _news(self) -> dict[str, Any]:
         # Also of a denial: what it wanted remembered is (policy.md 4.3).
@@ -210,3 +210,7 @@ class Desk:
             "metadata": {name: len(value) for name, value in held.items()},
             "namespaces": sorted(namespace for namespace, _ in documents.kept.values()),
         }
+
+
+def _no(reason: str) -> dict[str, Any]:
+    return {"allowed": False, "reason": reason}

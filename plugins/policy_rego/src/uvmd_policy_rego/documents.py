@@ -33,10 +33,10 @@ class Documents:
         self.store = Store()
         self.store.apply([Operation("map", "operatingsystem", "add", "ostype", "linux")])
         left, self._lists = split(text)
-        #: Whether the candidates are the same at every question.
-        self.static = modules.is_static(left) or modules.is_settled(left)
         # Whether an answer hangs on nothing but the question and what is remembered.
         self._pure = modules.is_static(left)
+        #: Whether the candidates are the same at every question.
+        self.static = self._pure or modules.is_settled(left)
         self._reads_mounts = modules.reads_mounts(left)
         self.default_mounts = [dict(mount) for mount in default_mounts]
         self.added_mounts = 0
@@ -48,6 +48,8 @@ class Documents:
         self._indexed: int | None = None
         #: Layer hashes and containers without any fragment.
         self._own: tuple[list[Any], list[Any]] | None = None
+        # The containers among them as the engine has them, where its lists are not the same.
+        self._declared: dict[str, list[Any]] = {}
         # Containers that a result speaks of, by a text that nobody can guess: as a whole they
         # would be written out, read and compared again at each step.
         self._handles: dict[str, list[Any]] = {}
@@ -287,7 +289,8 @@ class Documents:
     def _declare(self, own: list[Any]) -> None:
         """Have the engine know the policy's own candidates as data, if it does not know them as such."""
         if not (own and own == self._lists.get("containers")):
-            self._engine.add_data({"uvmd candidates": own})
+            self._declared = {"uvmd candidates": own}
+            self._engine.add_data(self._declared)
         self._index.declare(own)
 
     def _candidates(self) -> tuple[list[Any], list[Any]]:
@@ -308,6 +311,7 @@ class Documents:
     def _data(self) -> dict[str, Any]:
         return {
             **({"policy": self._lists} if self._lists else {}),
+            **self._declared,
             "defaultMounts": self.default_mounts,
             "privilegedMounts": self._privileged_mounts,
             "sandboxPrefix": defaults.SANDBOX_PREFIX,

@@ -30,12 +30,16 @@ class Repeats:
         self._state: object = None
         self._known: dict[tuple[str, str], Repeated] = {}
 
-    def find(self, state: object, point: str, text: str) -> Repeated | None:
-        """Return what was kept of this question in this state."""
-        return self._known.get((point, text)) if state == self._state else None
+    def find(self, state: object, point: str, text: str | None) -> Repeated | None:
+        """Return what was kept of this question in this state; None is neither."""
+        if state is None or text is None or state != self._state:
+            return None
+        return self._known.get((point, text))
 
-    def keep(self, state: object, point: str, text: str, repeated: Repeated) -> None:
-        """Keep an answer that was given in this state."""
+    def keep(self, state: object, point: str, text: str | None, repeated: Repeated) -> None:
+        """Keep a yes that was given in this state."""
+        if state is None or text is None or repeated.result.get("allowed") is not True:
+            return
         if state != self._state or len(self._known) >= MOST:
             self._known.clear()
             self._state = state

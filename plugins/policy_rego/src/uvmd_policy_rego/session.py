@@ -72,20 +72,17 @@ class Session:
         if not modules.is_identifier(point):
             raise EngineError(f"enforcement point rule {point} does not exist")
         documents = self.documents
-        state = None if text is None else documents.state
-        if state is not None and text is not None:
-            seen = self._repeats.find(state, point, text)
-            if seen is not None:
-                documents.carry_out(seen.operations)
-                return {**seen.result}
+        state = documents.state
+        if (seen := self._repeats.find(state, point, text)) is not None:
+            documents.carry_out(seen.operations)
+            return {**seen.result}
         documents.set_input(input, text)
         result, operations = documents.find_result_alone(f"data.policy.{point}")
         documents.carry_out(operations)
         info = self._point_info(point)
         if result:
             whole = {**info.default_results, **result}
-            if state is not None and text is not None and whole.get("allowed") is True:
-                self._repeats.keep(state, point, text, Repeated(whole, operations))
+            self._repeats.keep(state, point, text, Repeated(whole, operations))
             return whole
         if info.available:
             raise EngineError(f"rule for {point} is missing from policy")
