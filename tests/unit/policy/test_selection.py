@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.gates import gate_with
 from uvmd.api.policy import Decision, Enforcer
 from uvmd.api.testing import POLICY, ScriptedEnforcer
 from uvmd.errors import Failed, PolicyDenied, Refused
@@ -19,20 +20,6 @@ from uvmd.policy.selection import PolicySettings, decode_base64
 
 DIGEST = hashlib.sha256(b"package policy\n").digest()
 EMPTY_DIGEST = hashlib.sha256(b"").digest()
-
-
-def gate_with(answer: object = True, **more: Any) -> tuple[Gate, ScriptedEnforcer]:
-    """A gate with a policy that gives one answer to everything, and its enforcer."""
-    made: list[ScriptedEnforcer] = []
-
-    def make(text: str) -> Enforcer:
-        made.append(ScriptedEnforcer(text, otherwise=answer))
-        return made[-1]
-
-    more.setdefault("selectable", ("open_door", "scripted"))
-    gate = Gate(enforcers={"scripted": make}, **more)
-    gate.set_policy(PolicySettings("scripted", POLICY))
-    return gate, made[-1]
 
 
 # Setting the policy

@@ -241,8 +241,9 @@ class Dispatcher:
         lane = CONTROL if call.operation is None else call.operation.lane
         if lane is FIND:
             self._deadlines.watch(call)
+        pool = pools.find if lane is FIND else pools.work if lane is WORK else pools.control
         try:
-            {CONTROL: pools.control, WORK: pools.work, FIND: pools.find}[lane].submit(self._run, call)
+            pool.submit(self._run, call)
         except RuntimeError as error:
             failure = Failed("busy: no thread can be started")
             failure.__cause__ = error
