@@ -45,3 +45,16 @@ def test_answers_that_were_given_together_are_found_together_and_not_by_themselv
         assert [one.stdio for one in memory.recall(*pair) or ()] == [False, True]
         assert memory.recall(*reversed(pair)) is None
         assert [memory.recall(one) for one in pair] == [None, None]
+
+
+def test_answers_that_an_earlier_release_was_given_one_by_one_are_found_if_all_are_there() -> None:
+    notes: dict[str, bytes] = {}
+    memory = Remembered(notes.__setitem__)
+    pair = ("scratch_mount", {"target": "/a"}), ("mount_overlay", {"target": "/b"})
+    for known in range(2):
+        with working_for(Doing(7, again=True, notes=notes)):
+            assert memory.recall(*pair) is None
+        with working_for(Doing(7)):
+            memory.remember(pair[known], decisions=[YES])
+    with working_for(Doing(7, again=True, notes=notes)):
+        assert [one.stdio for one in memory.recall(*pair) or ()] == [False, False]

@@ -31,10 +31,15 @@ class Remembered:
             return None
         text = here.notes.get(_name(asked))
         if text is None:
-            return None
+            return self._recall_apart(asked) if len(asked) > 1 else None
         here.recalled = True
         kept = json.loads(text)
         return [Decision(**one) for one in (kept if isinstance(kept, list) else [kept])]
+
+    def _recall_apart(self, asked: Sequence[Asked]) -> Sequence[Decision] | None:
+        """Return what an earlier release was told one by one, if it is all there."""
+        found = [answer for one in asked for answer in self.recall(one) or ()]
+        return found if len(found) == len(asked) else None
 
     def remember(self, *asked: Asked, decisions: Sequence[Decision]) -> None:
         """Have answers kept, before anything follows from them."""
