@@ -136,6 +136,55 @@ def test_a_thread_that_cannot_be_had_is_an_error_only_without_others(monkeypatch
     assert pool.busy == 0
 
 
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_thread_that_cannot_be_had_leaves_the_work_to_the_others(
+    monkeypatch: pytest.MonkeyPatch, idle: bool
+) -> None:
+    pool, started, gate, done = Pool("t", 2), threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        gate.wait(5)
+
+    def refuse(self: threading.Thread) -> None:
+        if idle:  # while the thread is being asked for, the other one has finished
+            gate.set()
+            while pool.busy > 1:
+                pass
+        raise RuntimeError("can't start new thread")
+
+    pool.submit(work)
+    assert started.wait(5)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    pool.submit(done.set)
+    gate.set()
+    assert done.wait(5)
+
+
+def test_of_the_idle_threads_the_last_one_goes_on() -> None:
+    pool, gates, names = Pool("t", 3), [threading.Event() for _ in range(3)], []
+    done = threading.Semaphore(0)
+
+    def work(gate: threading.Event) -> None:
+        gate.wait(5)
+        names.append(threading.current_thread().name)
+        done.release()
+
+    for gate in gates:
+        pool.submit(work, gate)
+    for left, gate in enumerate(gates, 1):
+        gate.set()
+        assert done.acquire(timeout=5)
+        while pool.busy > 3 - left:
+            pass
+    for _ in range(2):
+        pool.submit(work, gates[0])
+        assert done.acquire(timeout=5)
+        while pool.busy:
+            pass
+    assert names[3:] == [names[2]] * 2
+
+
 def test_the_pools_have_small_stacks() -> None:
     before = threading.stack_size()
     try:

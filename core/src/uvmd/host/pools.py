@@ -19,64 +19,99 @@ STACK_BYTES: Final = 512 * 1024
 _IDLE_S: Final = 30.0
 
 
+Job = tuple[Callable[..., object], tuple[Any, ...]]
+
+
+class _Worker:
+    """A thread of a pool. It waits for its baton, which whoever gives it a job releases."""
+
+    __slots__ = ("baton", "job")
+
+    def __init__(self, job: Job) -> None:
+        self.baton = threading.Lock()
+        self.baton.acquire()
+        self.job: Job | None = job
+
+
 class Pool:
-    """At most ``size`` threads that run submitted functions in the order of arrival."""
+    """At most ``size`` threads that run submitted functions in the order of arrival.
+
+    Of those that are idle the last one goes on: its stack and its core's caches are warm, and
+    the others may go.
+    """
 
     def __init__(self, name: str, size: int, idle_s: float = _IDLE_S) -> None:
         self._name = name
         self._size = size
         self._idle_s = idle_s
-        self._work: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        self._changed = threading.Condition()
+        self._mutex = threading.Lock()
+        #: What waits for a thread; empty while one is idle.
+        self._work: deque[Job] = deque()
+        self._idle: list[_Worker] = []
         self._threads = 0
-        self._idle = 0
         self._made = 0
 
     def submit(self, function: Callable[..., object], *args: Any) -> None:
         """Have ``function(*args)`` called on a thread of the pool. What it raises is logged."""
-        with self._changed:
-            self._work.append((function, args))
-            if self._idle >= len(self._work):
-                self._changed.notify()
-                return
-            if self._threads == self._size:
+        job = function, args
+        with self._mutex:
+            if self._idle or self._threads == self._size:
+                self._hand_over(job)
                 return
             self._threads += 1
             self._made += 1
             name = f"{self._name}-{self._made}"
         try:
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            threading.Thread(target=self._serve, args=(_Worker(job),), name=name, daemon=True).start()
         except RuntimeError:
-            # No thread to be had (memory, pids limit): those that run serve the queue.
-            with self._changed:
+            # No thread to be had (memory, pids limit): those that there are serve it.
+            with self._mutex:
                 self._threads -= 1
                 if self._threads == 0:
-                    self._work.pop()
                     raise
+                self._hand_over(job)
+
+    def _hand_over(self, job: Job) -> None:
+        if self._idle:
+            worker = self._idle.pop()
+            worker.job = job
+            worker.baton.release()
+        else:
+            self._work.append(job)
 
     @property
     def busy(self) -> int:
         """How many calls are running or queued."""
-        with self._changed:
-            return self._threads - self._idle + len(self._work)
+        with self._mutex:
+            return self._threads - len(self._idle) + len(self._work)
 
-    def _serve(self) -> None:
-        while True:
-            with self._changed:
-                self._idle += 1
-                while not self._work:
-                    if not self._changed.wait(self._idle_s) and not self._work:
-                        self._idle -= 1
-                        self._threads -= 1
-                        return
-                self._idle -= 1
-                function, args = self._work.popleft()
+    def _serve(self, worker: _Worker) -> None:
+        while (job := self._next(worker)) is not None:
+            function, args = job
             try:
                 function(*args)
             except Exception:
                 log.exception("a request's thread failed, ignoring", extra={"pool": self._name})
             # An idle thread must not keep the last request's data alive.
-            del function, args
+            del job, function, args
+
+    def _next(self, worker: _Worker) -> Job | None:
+        """Wait for a job; None when there was none for a while, and the thread is to end."""
+        if worker.job is None:
+            with self._mutex:
+                if self._work:
+                    return self._work.popleft()
+                self._idle.append(worker)
+            if not worker.baton.acquire(timeout=self._idle_s):
+                with self._mutex:
+                    if worker in self._idle:
+                        self._idle.remove(worker)
+                        self._threads -= 1
+                        return None
+                # It was given one just now.
+                worker.baton.acquire()
+        job, worker.job = worker.job, None
+        return job
 
 
 class Pools:

@@ -21,7 +21,8 @@ from uvmd.monitor import packets, wire
 # The monitor keeps every deadline itself; this only bounds a monitor that hangs.
 GRACE_S = 30.0
 
-_BURST = 64
+#: As a plain number: adding flags of an enumeration takes longer than the call.
+_NOW = int(socket.MSG_DONTWAIT)
 
 #: Notes what is done in its block, by a kind and what.
 Step = Callable[[str, str], AbstractContextManager[None]]
@@ -117,25 +118,24 @@ class Conversation:
             raise MonitorError(error.errno, f"the link to the monitor: {error.strerror}") from error
 
     def receive(self) -> bool:
-        """Take what is there without waiting; True if something was.
+        """Take one packet, if one is there, without waiting; True if it was.
 
         Raises:
             MonitorError: the monitor is gone.
         """
-        for count in range(_BURST):
-            try:
-                packet, fds = packets.receive(self._sock, self._room, socket.MSG_DONTWAIT)
-                if not packet:
-                    self.lose("the monitor has ended")
-                    raise MonitorError(errno.EPIPE, "the monitor has ended")
-                self._take(packet, fds)
-            except BlockingIOError:
-                return count > 0
-            except MonitorError:
-                raise
-            except (OSError, wire.WireError) as error:
-                self.lose(str(error))
-                raise MonitorError(errno.EPIPE, f"the link to the monitor: {error}") from error
+        try:
+            packet, fds = packets.receive(self._sock, self._room, _NOW)
+            if not packet:
+                self.lose("the monitor has ended")
+                raise MonitorError(errno.EPIPE, "the monitor has ended")
+            self._take(packet, fds)
+        except BlockingIOError:
+            return False
+        except MonitorError:
+            raise
+        except (OSError, wire.WireError) as error:
+            self.lose(str(error))
+            raise MonitorError(errno.EPIPE, f"the link to the monitor: {error}") from error
         return True
 
     def lose(self, reason: str) -> None:

@@ -55,7 +55,7 @@ class Link:
     # The polling thread
 
     def poll(self, timeout_s: float | None) -> bool:
-        """Receive and dispatch what is there, waiting at most so long; True if something came.
+        """Receive and dispatch what comes next, waiting at most so long; True if something came.
 
         Raises:
             MonitorError: the monitor is gone; nothing can be done without it.
