@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import footprint
 import sixty
@@ -13,7 +14,7 @@ from report import Figure, milliseconds
 from stances import Stance
 
 from support.containers import new_id
-from support.host import NULL_ID, Connection
+from support.host import MODIFY, NULL_ID, ZERO_GUID, Connection, modification
 from uvmd.linux import mounts
 
 LAYERS = sixty.DEEP
@@ -51,10 +52,26 @@ def _over_the_bridge(bridge: Connection, layers: Sequence[str]) -> float:
     container_id = new_id()  # a policy knows an id for ever
     bundle = bridge.host.bundle(container_id)
     root, scratch = f"{bundle}/rootfs", f"{bundle}/scratch/{container_id}"
+    # What a host does to put its messages together is not the question.
+    settings = sixty.combined(container_id, root, scratch, layers)
+    add = _prepared(bridge, modification("CombinedLayers", settings=settings))
+    remove = _prepared(bridge, modification("CombinedLayers", "Remove", {"ContainerRootPath": root}))
     began = time.perf_counter()
-    bridge.modify(NULL_ID, "CombinedLayers", settings=sixty.combined(container_id, root, scratch, layers))
-    bridge.modify(NULL_ID, "CombinedLayers", "Remove", {"ContainerRootPath": root})
-    return time.perf_counter() - began
+    answers = [_answered(bridge, *request) for request in (add, remove)]
+    took = time.perf_counter() - began
+    for answer in answers:
+        assert not answer["Result"], answer
+    return took
+
+
+def _prepared(bridge: Connection, request: dict[str, Any]) -> tuple[int, bytes]:
+    body = {"ContainerId": NULL_ID, "ActivityId": ZERO_GUID, "Request": request}
+    return bridge.prepare(MODIFY, body)
+
+
+def _answered(bridge: Connection, id_: int, frame: bytes) -> dict[str, Any]:
+    bridge.send_bytes(frame)
+    return bridge.answer(id_)
 
 
 def _by_calls(bundle: Path, layers: Sequence[str]) -> float:

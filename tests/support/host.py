@@ -67,6 +67,12 @@ def code(answer: Mapping[str, Any]) -> str:
     return HRESULTS.get(result & 0xFFFFFFFF, hex(result & 0xFFFFFFFF))
 
 
+def modification(resource: str, request: str = "Add", settings: Any = None) -> dict[str, Any]:
+    """The ``Request`` of a ModifySettings message."""
+    inner: dict[str, Any] = {"RequestType": request, "ResourceType": resource}
+    return inner if settings is None else {**inner, "Settings": settings}
+
+
 class Refused(AssertionError):
     """An answer that was expected to be a success."""
 
@@ -107,12 +113,20 @@ class Connection:
         while view:
             view = view[os.write(self._write_fd, view) :]
 
-    def send(self, type_: int, body: Any = None, *, id_: int | None = None) -> int:
-        """Send one request, and return its id. ``body`` is an object, or bytes as they are."""
+    def prepare(self, type_: int, body: Any = None, *, id_: int | None = None) -> tuple[int, bytes]:
+        """Return the id and the frame of a request that is about to be sent.
+
+        ``body`` is an object, or bytes as they are.
+        """
         text = body if isinstance(body, bytes) else json.dumps(body or {}).encode() + b"\n"
         id_ = next(self._ids) if id_ is None else id_
         self.outstanding[id_] = type_
-        self.send_bytes(HEADER.pack(type_, HEADER.size + len(text), id_) + text)
+        return id_, HEADER.pack(type_, HEADER.size + len(text), id_) + text
+
+    def send(self, type_: int, body: Any = None, *, id_: int | None = None) -> int:
+        """Send one request, and return its id."""
+        id_, frame = self.prepare(type_, body, id_=id_)
+        self.send_bytes(frame)
         return id_
 
     def expect(self, id_: int, type_: int) -> None:
@@ -129,7 +143,7 @@ class Connection:
         if not select.select([self._read_fd], [], [], max(timeout_s, 0))[0]:
             return False
         try:
-            data = os.read(self._read_fd, 1 << 18)
+            data = os.read(self._read_fd, MAX_OUTBOUND)
         except ConnectionResetError:
             data = b""
         if not data:
@@ -297,10 +311,7 @@ class Connection:
         return json.loads(self.call(GET_PROPERTIES, container_id, Query=query)["Properties"])
 
     def modify(self, container_id: str, resource: str, request: str = "Add", settings: Any = None) -> None:
-        inner: dict[str, Any] = {"RequestType": request, "ResourceType": resource}
-        if settings is not None:
-            inner["Settings"] = settings
-        self.call(MODIFY, container_id, Request=inner)
+        self.call(MODIFY, container_id, Request=modification(resource, request, settings))
 
     def delete(self, container_id: str) -> None:
         self.call(DELETE, container_id)
