@@ -42,6 +42,18 @@ def descriptors(pid: int) -> Counter[str]:
     return found
 
 
+def descriptors_of_daemon(daemon: Daemon) -> Counter[str]:
+    """As :func:`descriptors`; what the first change opens in the run directory stays open, once."""
+    found = descriptors(daemon.daemon_pid)
+    found.subtract({what for what in found if what.startswith(f"{daemon.run_dir}/")})
+    return +found
+
+
+def descriptors_here(but: str) -> int:
+    """How many descriptors this process has open; files of this name, which stay open, do not count."""
+    return sum(count for what, count in descriptors(os.getpid()).items() if f"/{but}" not in what)
+
+
 def threads(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
@@ -98,7 +110,7 @@ class Snapshot:
             mounts=mounts(daemon),
             cgroups=cgroups(daemon.pods),
             monitor_descriptors=descriptors(monitor),
-            daemon_descriptors=descriptors(decider),
+            daemon_descriptors=descriptors_of_daemon(daemon),
             monitor_threads=threads(monitor),
             processes=processes(monitor),
             run_files=files(daemon.run_dir),

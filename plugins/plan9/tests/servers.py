@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from support.leaks import descriptors_here
 from uvmd.api.testing import Finished, MemoryState, Workbench, fake_environment
 from uvmd.linux import mounts
 from uvmd_plan9 import plugin
@@ -162,5 +163,5 @@ class Vm:
             "record": bench.record(TYPE, f"path:{self.path}"),
             "marks": (bench.gate.inconsistent, bench.gate.degraded),
             "locks": bench.lock.table(),
-            "descriptors": len(os.listdir("/proc/self/fd")),
+            "descriptors": descriptors_here("devices.json"),
         }

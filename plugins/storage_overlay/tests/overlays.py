@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
+from support.leaks import descriptors_here
 from uvmd.api.testing import MemoryState, Workbench, fake_environment
 from uvmd.linux import mounts
 from uvmd_storage_overlay import plugin
@@ -76,7 +76,7 @@ class Place:
             "record": bench.record(TYPE, f"path:{self.root}"),
             "marks": (bench.gate.inconsistent, bench.gate.degraded),
             "locks": bench.lock.table(),
-            "descriptors": len(os.listdir("/proc/self/fd")),
+            "descriptors": descriptors_here("devices.json"),
             "begun": self.state.load().get("begun", {}),
         }
 

@@ -11,8 +11,8 @@ from uvmd.api.testing import faults
 PLUGINS = ("storage_scsi", "storage_pmem", "storage_overlay", "plan9", "vpci")
 LINUX = machine.ROOT / "core" / "src" / "uvmd" / "linux"
 #: Cannot fail, or nothing that a test could make of it.
-SAFE = {"close", "fsdecode", "fsencode", "major", "makedev", "minor", "strerror", "sysconf", "uname"}
-SAFE |= {"urandom"}
+SAFE = {"close", "closerange", "fsdecode", "fsencode", "major", "makedev", "minor", "strerror", "sysconf"}
+SAFE |= {"uname", "urandom"}
 #: A wait for events falls back on polling, which is tested in test_uevents.py.
 WITHOUT = {"uevents"}
 

@@ -26,6 +26,11 @@ class Latest:
     def __init__(self, path: str) -> None:
         self._path = path
         self._ours = False
+        # Stays open, and is the path's as long as it has a name.
+        self._fd = -1
+
+    def __del__(self) -> None:
+        self._close()
 
     def read(self) -> bytes | None:
         """Return the line that counts, without its end; None when nothing was ever kept.
@@ -61,20 +66,18 @@ class Latest:
 
     def _added(self, line: bytes) -> bool:
         """Add the line; False when the file is gone, or has become long."""
-        try:
-            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            size = os.fstat(fd).st_size
-            if size > max(_FEW_BYTES, _FEW_LINES * len(line)):
+        if self._fd < 0:
+            try:
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            except FileNotFoundError:
                 return False
-            if os.write(fd, line) != len(line):
-                os.ftruncate(fd, size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
-            return True
-        finally:
-            os.close(fd)
+        held = os.fstat(self._fd)
+        if not held.st_nlink or held.st_size > max(_FEW_BYTES, _FEW_LINES * len(line)):
+            return False
+        if os.write(self._fd, line) != len(line):
+            os.ftruncate(self._fd, held.st_size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
+        return True
 
     def _replace(self, line: bytes) -> None:
         aside = f"{self._path}.new"
@@ -85,6 +88,12 @@ class Latest:
             write_whole(aside, line)
         unlink_if_there(self._path)
         os.rename(aside, self._path)
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _last(text: bytes) -> bytes:

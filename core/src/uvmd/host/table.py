@@ -14,8 +14,9 @@ from __future__ import annotations
 import logging
 import posixpath
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
 
 from uvmd.api.resources import Claim, Kind, Mount
 from uvmd.errors import InUse, Refused
@@ -23,22 +24,23 @@ from uvmd.errors import InUse, Refused
 log = logging.getLogger(__name__)
 
 
+#: What a longer one would cost in memory is not worth it.
+_KEPT_CHARACTERS: Final = 256
+
+
 def clean(path: str) -> str:
     """Return the shortest path that is the same by its text alone; ``""`` becomes ``"."``."""
+    return _kept_clean(path) if len(path) <= _KEPT_CHARACTERS else _clean(path)
+
+
+def _clean(path: str) -> str:
     cleaned = posixpath.normpath(path)
     # POSIX gives two leading slashes a meaning of their own, Linux does not.
     return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
-def ancestry(path: str) -> Iterator[str]:
-    """Yield a cleaned path and all that contain it, deepest first."""
-    yield path
-    # By hand: an overlay of many layers asks for each of them.
-    while (cut := path.rfind("/")) > 0:
-        path = path[:cut]
-        yield path
-    if cut == 0 and path != "/":
-        yield "/"
+# Each container asks for the layers of its image several times.
+_kept_clean = lru_cache(512)(_clean)
 
 
 class _Entry:
@@ -184,10 +186,10 @@ class MountTable:
             done.pop()()
 
     def _containing(self, path: str) -> _Entry | None:
-        for one in ancestry(clean(path)):
-            if (entry := self._entries.get(one)) is not None:
-                return entry
-        return None
+        path, entries = clean(path), self._entries
+        while (entry := entries.get(path)) is None and (cut := path.rfind("/")) >= 0 and path != "/":
+            path = path[:cut] or "/"
+        return entry
 
     def _below(self, claim: Claim) -> list[_Entry]:
         """The entries that hold what the claim uses, once for each use; others do not count."""

@@ -1,8 +1,9 @@
-"""Writing small files whole, and removing files that may be gone."""
+"""Writing small files whole, removing files that may be gone, closing many."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -29,6 +30,19 @@ def write_whole(path: str, data: bytes) -> None:
     except OSError as error:
         unlink_if_there(path)
         raise OSError(error.errno, error.strerror, path) from error
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close descriptors that are ours; those with consecutive numbers by one call."""
+    first = end = -1
+    for fd in sorted(fds):
+        if fd != end:
+            if first >= 0:
+                os.closerange(first, end)
+            first = fd
+        end = fd + 1
+    if first >= 0:
+        os.closerange(first, end)
 
 
 def unlink_if_there(path: str) -> None:

@@ -35,6 +35,8 @@ def holdings() -> Holdings:
             pass
         return found
 
+    # Files that the first change makes and that stay: the records, each plugin's state.
+    kept = ("/run/uvmd/devices.json", "/run/uvmd/plugins/")
     answer: dict[str, Any] = {"processes": [], "block devices": [], "cgroups": []}
     for pid in (name for name in os.listdir("/proc") if name.isdigit()):
         words = read(f"/proc/{pid}/cmdline").split("\0")
@@ -43,7 +45,11 @@ def holdings() -> Holdings:
         answer["processes"].append(" ".join(words[:6]).strip())
         for role, sign in (("monitor", "uvmd/monitor/__main__.py"), ("daemon", "uvmd.daemon")):
             if any(word.endswith(sign) for word in words):
-                answer[f"descriptors of the {role}"] = links(f"/proc/{pid}/fd")
+                open_files = links(f"/proc/{pid}/fd")
+                # They stay open too, once.
+                for path in {path for path in open_files if path.startswith(kept)}:
+                    open_files.remove(path)
+                answer[f"descriptors of the {role}"] = open_files
     for name in os.listdir("/sys/block"):
         mapper = read(f"/sys/block/{name}/dm/name").strip()
         backing = read(f"/sys/block/{name}/loop/backing_file").strip()
@@ -56,8 +62,6 @@ def holdings() -> Holdings:
         answer["cgroups"] += [root, *below(root)] if os.path.isdir(root) else []
     answer["cgroups"] = [path for path in answer["cgroups"] if os.path.isdir(path)]
     answer["mounts"] = [line.split(" ")[4] for line in read("/proc/1/mountinfo").splitlines()]
-    # Files that the first change makes and that stay: the records, each plugin's state.
-    kept = ("/run/uvmd/devices.json", "/run/uvmd/plugins/")
     answer["run files"] = [path for path in below("/run/uvmd") if not path.startswith(kept)]
     # The folder of all bundles comes with the first and stays.
     answer["bundles"] = [path for path in below("/run/gcs") + below("/run/mounts") if path != "/run/gcs/c"]
