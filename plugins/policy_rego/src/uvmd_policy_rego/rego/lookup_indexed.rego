@@ -39,7 +39,9 @@ has_declared_caps(place) if {
 # Exactly these layers, so each need not be compared again.
 overlay_places := uvmd.places_over(input.layerPaths)[0]
 
-overlay_matches := [declared[at] | some at in overlay_places] if overlay_places
+overlay_found if count(overlay_places) > 0
+
+overlay_found if count(overlay_matches) > 0
 
 overlay_matches := uvmd.containers_with_layers(requested_layers) if {
 	not overlay_places

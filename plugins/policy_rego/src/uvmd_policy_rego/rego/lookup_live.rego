@@ -12,6 +12,8 @@ overlay_matches := [container |
 	layerPaths_ok(container.layers)
 ]
 
+overlay_found if count(overlay_matches) > 0
+
 overlay_kept := overlay_matches
 
 kept_matches(places) := matches_at(places)

@@ -96,7 +96,7 @@ errors contains "overlay has already been mounted" if {
 
 errors contains "no matching containers for overlay" if {
 	input.rule == "mount_overlay"
-	not count(overlay_matches) > 0
+	not overlay_found
 }
 
 errors contains "no overlay at path to unmount" if {

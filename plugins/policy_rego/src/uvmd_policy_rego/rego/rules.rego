@@ -80,7 +80,7 @@ mount_overlay := {
 } if {
 	not overlay_exists
 	not overlay_mounted(input.target)
-	count(overlay_matches) > 0
+	overlay_found
 }
 
 default unmount_overlay := {"allowed": false}
