@@ -65,6 +65,26 @@ def test_a_policy_lives_through_a_daemons_end_with_all_that_it_remembers(machine
     assert not after.decide("create_container", create()).allowed, "an id is used once"
 
 
+def test_what_is_to_be_done_meanwhile_is_done_while_policyd_answers(machine: Vm) -> None:
+    enforcer, done = machine.enforcer(policy()), []
+    before = enforcer.snapshot()
+    device = policies.device("base", 0)
+    (yes,) = enforcer.decide_all([("mount_device", device)], lambda: done.append(enforcer._memory.digest))
+    assert yes.allowed
+    assert done == [before[0].digest()], "once, and before the answer was taken"  # type: ignore[index]
+    assert enforcer._memory.digest != done[0]
+    (no,) = enforcer.decide_all([("mount_device", device)], lambda: done.append("again"))
+    assert (no.allowed, done[1:]) == (False, ["again"])
+
+
+def test_a_policyd_that_ends_meanwhile_is_a_no(machine: Vm) -> None:
+    enforcer = machine.enforcer(without_properties(LOOP))
+    asked = [("get_properties", {"loop": True})]
+    (no,) = enforcer.decide_all(asked, lambda: os.kill(machine.pid, signal.SIGKILL))
+    assert not no.allowed
+    assert enforcer.decide("get_properties", {"loop": False}).allowed, "the next question finds another one"
+
+
 def test_a_builtin_that_panics_is_tried_inside_of_the_limits(machine: Vm) -> None:
     panics = 'get_properties := {"allowed": true} if not strings.count("a", input.empty)\n'
     enforcer = machine.enforcer(without_properties(panics))

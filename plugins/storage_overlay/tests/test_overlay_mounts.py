@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from overlays import TYPE, Place
 
 from uvmd.api.testing import Workbench, fake_environment
 from uvmd.errors import Failed, Inconsistent, InUse, Refused
-from uvmd.linux import mounts
+from uvmd.linux import mounts, paths
 from uvmd_storage_overlay import overlay, plugin
 from uvmd_storage_overlay.settings import MAX_LAYERS
 
@@ -69,6 +69,47 @@ def test_what_is_written_lands_on_the_scratch_and_stays_there(place: Place, eith
     place.add()
     assert read(place.root / "new") == "mine"
     place.remove()
+
+
+@pytest.mark.parametrize("known", range(4))
+def test_whatever_layers_are_opened_ahead_the_overlay_is_the_same(
+    place: Place, either_way: str, monkeypatch: pytest.MonkeyPatch, known: int
+) -> None:
+    """A layer that a file system must be asked for is opened by apply, which may wait."""
+    open_known, asked = paths.open_known_beneath, []
+
+    def some(root: int, relatives: Iterable[str], flags: int) -> Iterator[int]:
+        for number, fd in enumerate(open_known(root, relatives, flags)):
+            if number == known:
+                os.close(fd)
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            asked.append(fd)
+            yield fd
+
+    monkeypatch.setattr(paths, "open_known_beneath", some)
+    before = place.everything()
+    place.add()
+    assert len(asked) == known
+    assert read(place.root / "all") == "0"
+    assert sorted(os.listdir(place.root)) == ["all", "only0", "only1", "only2"]
+    place.remove()
+    after = place.everything()
+    assert (after["mounts"], after["descriptors"]) == (before["mounts"], before["descriptors"])
+
+
+def test_what_the_kernel_does_not_know_is_not_asked_for_ahead(tmp_path: Path) -> None:
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    try:
+        here, missing = str(tmp_path)[1:], f"{str(tmp_path)[1:]}/missing"
+        (fd,) = paths.open_known_beneath(root, [here], os.O_PATH)
+        assert os.path.samestat(os.fstat(fd), tmp_path.stat())
+        os.close(fd)
+        (tmp_path / "link").symlink_to(tmp_path)
+        for bad in (missing, f"{here}/link", f"{here}/../x"):
+            with pytest.raises(OSError, match=str(tmp_path)[1:]):
+                next(paths.open_known_beneath(root, [bad], os.O_PATH))
+    finally:
+        os.close(root)
 
 
 def test_names_with_separators_in_them_are_names(place: Place, either_way: str) -> None:

@@ -92,7 +92,7 @@ def test_the_first_no_ends_it_in_its_own_words_and_nothing_is_kept(denied: int, 
 @pytest.mark.parametrize("given", [[], [Decision(True)], [Decision(True), None], [Decision(True), True]])
 def test_a_question_without_an_answer_is_denied(given: Any) -> None:
     gate, enforcer = gate_with()
-    enforcer.decide_all = lambda questions: given  # type: ignore[method-assign]
+    enforcer.decide_all = lambda *_: given  # type: ignore[method-assign]
     with pytest.raises(PolicyDenied, match=r"^(scratch|overlay): the policy answered with"):
         gate.ask_all(*PAIR)
 

@@ -8,12 +8,16 @@ time-out, another type or no answer is a denial.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from uvmd.api.envelopes import Fragment, LedgerKeys, TrustList
 from uvmd.errors import PolicyDenied
+
+
+def _nothing() -> None:
+    """There is nothing else to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,14 @@ class Enforcer(ABC):
     def decide(self, point: str, input: Mapping[str, Any]) -> Decision:
         """Answer one question. Raising denies."""
 
-    def decide_all(self, questions: Sequence[tuple[str, Mapping[str, Any]]]) -> Sequence[Decision]:
+    def decide_all(
+        self, questions: Sequence[tuple[str, Mapping[str, Any]]], meanwhile: Callable[[], None] = _nothing
+    ) -> Sequence[Decision]:
         """Answer the questions of one request in order, up to the first no. Raising denies.
 
-        As :meth:`decide` for each; for an enforcer to which a question is a way.
+        As :meth:`decide` for each; for an enforcer to which a question is a way. While it
+        waits it may call ``meanwhile``, which does what is to be done anyway, raises nothing
+        and does not wait; if it does not, the caller does.
         """
         answers = []
         for point, input in questions:

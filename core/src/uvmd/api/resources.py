@@ -33,6 +33,8 @@ Record = dict[str, Any]
 MAX_RECORD_BYTES = 4096
 #: A default that nobody can write into.
 _EMPTY: Mapping[Any, Any] = MappingProxyType({})
+#: Hands a descriptor to core, which closes it after the request.
+Keep = Callable[[int], None]
 #: The policy's decisions, in the order of the plan's questions.
 Answers = tuple["Decision", ...]
 
@@ -95,7 +97,7 @@ class Context:
 
     __slots__ = ("_keep", "deadline", "strict")
 
-    def __init__(self, deadline: float, strict: bool, keep: Callable[[int], None]) -> None:
+    def __init__(self, deadline: float, strict: bool, keep: Keep) -> None:
         self.deadline = deadline
         self.strict = strict
         self._keep = keep
@@ -169,12 +171,17 @@ class Plan(NamedTuple):
     opposite at ``undo``; before a step that has none it calls
     ``undo.point_of_no_return``. Its first lines check host-chosen paths: before the
     policy said yes, a host must not learn what exists.
+
+    ``prepare(keep)`` is called once before ``apply``, while the policy is asked where that
+    takes time. It does what of ``apply`` changes nothing and never waits, not for a file
+    system either. What it raises counts only after a yes.
     """
 
     questions: Sequence[Question]
     apply: Callable[[Undo, Answers], Record | None]
     claims: Sequence[Claim] = ()
     releases: Sequence[Claim] = ()
+    prepare: Callable[[Keep], None] | None = None
 
     @classmethod
     def nothing(cls) -> Plan:

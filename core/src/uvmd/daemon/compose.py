@@ -63,6 +63,7 @@ class Daemon:
         self.plugins = plugin_manager.load(config)
         self._services: Services | None = None
         hardware = find_hardware()
+        records = Records(f"{self._run_dir.path}/devices.json")
         self.gate = Gate(
             config.vm.stance,
             hardware=hardware,
@@ -73,13 +74,12 @@ class Daemon:
             host_data=self.plugins.factories("host_data_sources"),
             set_logging=self._set_logging,
             save=self._run_dir.save_gate,
-            memory=Remembered(link.note),
+            memory=Remembered(link.note, records),
         )
         if not self.gate.logging_allowed:
             logs.silence()
         lock, self._table = ChangeLock(), MountTable()
         table = self._table
-        records = Records(f"{self._run_dir.path}/devices.json")
         self.host = Host(
             _host_settings(config, bool(hardware)),
             link,

@@ -1,7 +1,8 @@
 """ModifySettings: find, plan, ask, apply, for every resource type in the same order.
 
 Decode, id pattern, target, latch, verb, find (unlocked), lock, latch again, plan,
-questions, claims, apply, commit. When a step after the plan fails, the undo stack runs,
+questions, claims, apply, commit. Claims may be entered while the questions are out
+(``readiness``); a conflict is told after a yes all the same. When a step after the plan fails, the undo stack runs,
 then the mount table and the policy's metadata are put back, and the response carries the
 original error. An undo that fails marks the VM.
 
@@ -12,7 +13,6 @@ device. What this room owns is the order, and that no plan escapes the policy.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
@@ -24,6 +24,7 @@ from uvmd.api.resources import (
     Context,
     Found,
     Handler,
+    Keep,
     Plan,
     Question,
     Record,
@@ -45,9 +46,11 @@ from uvmd.host.bounded import Bounded
 from uvmd.host.doing import doing
 from uvmd.host.locks import REQUEST_LIMIT_S, ChangeLock
 from uvmd.host.plans import check_plan, cleaned, verb_of
-from uvmd.host.records import Key, Records
+from uvmd.host.readiness import Line, Readiness, take_away
+from uvmd.host.records import Records
 from uvmd.host.requests import NULL_ID, check_strict_id
 from uvmd.host.table import MountTable
+from uvmd.linux.files import close_all
 from uvmd.observe.steps import step
 from uvmd.policy.gate import Gate
 
@@ -264,11 +267,10 @@ class Modifier:
                 if self._gate.strict is not strict:
                     return False
                 self._check_latch(request.entry)
-                self._plan_and_apply(request, found, strict, keys, bounded.settle)
+                self._plan_and_apply(request, found, strict, keys, bounded.settle, kept.append)
                 return True
         finally:
-            for fd in kept:
-                os.close(fd)
+            close_all(kept)
 
     def _keys(self, request: _Request, found: Found) -> set[str]:
         keys = {*map(cleaned, request.handler.keys(request.settings, found))}
@@ -277,7 +279,13 @@ class Modifier:
         return keys | {request.identity}
 
     def _plan_and_apply(
-        self, request: _Request, found: Found, strict: bool, keys: set[str], settle: Callable[[], bool]
+        self,
+        request: _Request,
+        found: Found,
+        strict: bool,
+        keys: set[str],
+        settle: Callable[[], bool],
+        keep: Keep,
     ) -> None:
         key = self._record_key(request)
         record = self._records.get(*key)
@@ -289,31 +297,41 @@ class Modifier:
         if plan is Plan.nothing():
             settle()
             return
+
+        line = Line(key, request.what, doing().number) if request.entry.plugin else None
+        ready = Readiness(plan, self._table, self._records, line, keep, strict=strict)
+        again = doing().number in self._interrupted
         with self._gate.metadata_transaction() if plan.questions else nullcontext():
-            answers = self._ask(request, plan.questions)
-            put_back = self._table.change(plan.claims, plan.releases, strict=strict)
-            journalled = bool(request.entry.plugin)
             try:
-                if journalled:
-                    with step("journal"):
-                        self._begin(key, request, plan)
+                if not again:
+                    ready.look()
+                answers = self._ask(request, plan.questions, None if again else ready.get)
+                if again:
+                    # What an earlier daemon has mounted for it goes first, and only after a yes.
+                    for place in self._interrupted.get(doing().number, ("", ()))[1]:
+                        take_away(place)
+                    ready.look()
+                    ready.get()
                 self._apply(request, plan, answers, record, self._watch(keys), settle)
             except BaseException:
-                put_back()
-                if journalled:
-                    self._records.abort(*key, self._table)
+                ready.put_back()
                 raise
 
-    def _begin(self, key: Key, request: _Request, plan: Plan) -> None:
-        """Note the change; first, what an interrupted one of the same request has mounted goes."""
-        _, places = self._interrupted.get(doing().number, ("", ()))
-        for place in places:
-            _take_away(place)
-        free = [claim.target for claim in plan.claims if not os.path.ismount(claim.target)]
-        self._records.begin(*key, request.what, doing().number, free)
-
-    def _ask(self, request: _Request, questions: Sequence[Question]) -> Answers:
-        return self._gate.ask_all(*(self._full(request, one) for one in questions)) if questions else ()
+    def _ask(
+        self, request: _Request, questions: Sequence[Question], meanwhile: Callable[[], None] | None
+    ) -> Answers:
+        if not questions:
+            if meanwhile is not None:
+                meanwhile()
+            return ()
+        try:
+            asked = (self._full(request, one) for one in questions)
+            return self._gate.ask_all(*asked, meanwhile=meanwhile)
+        finally:
+            if self._gate.strict and not doing().recalled:
+                # The policy's answers are kept before anything is done: there were none, so
+                # the earlier daemon had only begun to ask.
+                self._interrupted.pop(doing().number, None)
 
     @staticmethod
     def _full(request: _Request, question: Question) -> Question:
@@ -376,19 +394,3 @@ class Modifier:
         except Exception as error:
             # Its text may quote the settings.
             raise Failed(f"{what}: {type(error).__name__} in its handler") from error
-
-
-def _take_away(place: str) -> None:
-    """Unmount what a daemon that was killed has mounted and not recorded.
-
-    Raises:
-        Failed: it is in use.
-    """
-    from uvmd.linux import mounts, proc
-
-    for _ in range(proc.mounts_at_or_below(place).count(place)):
-        log.warning("an interrupted change had mounted something, unmounting it", extra={"path": place})
-        try:
-            mounts.unmount(place)
-        except OSError as error:
-            raise Failed(f"{place}: left by an interrupted change: {error.strerror}") from error

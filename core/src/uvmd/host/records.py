@@ -44,8 +44,11 @@ class Records:
         #: maybe not answered yet.
         self._for: dict[Key, Interrupted] = {}
         self._done: dict[int, None] = {}
+        #: What the policy has said yes to for requests that are under way.
+        self._allowed: dict[int, tuple[str, ...]] = {}
         #: What an earlier daemon was doing for requests that will be asked for again.
         self._left: dict[str, Interrupted] = {}
+        self._left_allowed: dict[int, tuple[str, ...]] = {}
         self._mounts = "[]"
 
     def get(self, type_: str, identity: str) -> Record | None:
@@ -74,6 +77,30 @@ class Records:
                 del self._doing[type_, identity], self._for[type_, identity]
                 raise Failed(f"{what}: cannot be recorded: {error.strerror}") from error
 
+    def allow(self, request: int, question: str) -> bool:
+        """Note that the policy has said yes to a question of a request, before anything follows from it.
+
+        Returns whether a change was begun for the request; if none was, nothing is noted.
+
+        Raises:
+            Failed: it cannot be written.
+        """
+        with self._mutex:
+            if all(begun[0] != request for begun in self._for.values()):
+                return False
+            before = self._allowed
+            self._allowed = {**before, request: (*before.get(request, ()), question)}
+            try:
+                self._write()
+            except OSError as error:
+                self._allowed = before
+                raise Failed(f"the policy's answer cannot be recorded: {error.strerror}") from error
+        return True
+
+    def was_allowed(self, request: int, question: str) -> bool:
+        """Tell whether the policy has said yes to this for a request that an earlier daemon has begun."""
+        return question in self._left_allowed.get(request, ())
+
     def commit(self, type_: str, identity: str, record: Record | None, table: MountTable) -> None:
         """Note that a change is done; None forgets the record.
 
@@ -85,6 +112,7 @@ class Records:
             before, doing = dict(self._records), self._doing.pop((type_, identity), "")
             begun = self._for.pop((type_, identity), (0,))
             request = begun[0]
+            allowed = self._allowed.pop(request, ())
             self._done[request] = None
             while len(self._done) > MAX_DONE:
                 del self._done[next(iter(self._done))]
@@ -97,15 +125,16 @@ class Records:
             except OSError as error:
                 self._records, self._mounts = before, mounts
                 self._doing[type_, identity], self._for[type_, identity] = doing, begun
+                self._allowed[request] = allowed
                 self._done.pop(request, None)
                 raise Failed(f"{doing}: cannot be recorded: {error.strerror}") from error
 
     def abort(self, type_: str, identity: str, table: MountTable) -> None:
-        """Note that a change was undone."""
+        """Note that a change was undone, if it was begun."""
         with self._mutex:
-            self._doing.pop((type_, identity), None)
-            self._for.pop((type_, identity), None)
-            self._keep(table)
+            if self._doing.pop((type_, identity), None) is not None:
+                self._allowed.pop(self._for.pop((type_, identity), (0,))[0], None)
+                self._keep(table)
 
     def keep(self, table: MountTable) -> None:
         """Note what the table holds by now: core itself has taken something away."""
@@ -119,7 +148,11 @@ class Records:
     def settle(self, request: int) -> None:
         """What an earlier daemon was doing for a request has its outcome."""
         with self._mutex:
-            self._left = {what: begun for what, begun in self._left.items() if begun[0] != request}
+            left = {what: begun for what, begun in self._left.items() if begun[0] != request}
+            if len(left) < len(self._left):
+                self._left = left
+                self._left_allowed.pop(request, None)
+                self._try_to_write()
 
     def by_identity(self) -> dict[str, tuple[str, Record]]:
         """Return all there is: by identity the resource type, and a copy of the record."""
@@ -151,15 +184,21 @@ class Records:
             begun = map(tuple, saved.get("for", [[0]] * len(unfinished)))
             found: dict[str, Interrupted] = dict(zip(unfinished, begun, strict=True))
             self._left = {what: begun for what, begun in found.items() if begun[0] in open_requests}
+            for number, *questions in saved.get("allowed", ()):
+                if number in open_requests:
+                    self._left_allowed[number] = tuple(questions)
         table.restore(saved["mounts"])
         return found
 
     def _keep(self, table: MountTable) -> None:
         self._mounts = _encode(table.snapshot())
+        self._try_to_write()
+
+    def _try_to_write(self) -> None:
         try:
             self._write()
         except OSError as error:
-            log.warning("the mount table could not be recorded, ignoring", extra={"errno": error.errno})
+            log.warning("the records could not be written, ignoring", extra={"errno": error.errno})
 
     def _write(self) -> None:
         if self._file is None:
@@ -168,6 +207,10 @@ class Records:
         doing = _encode([*self._doing.values(), *self._left])
         numbers = _encode([*(self._for.get(key, (0,)) for key in self._doing), *self._left.values()])
         under_way = f'"doing":{doing},"for":{numbers},"done":{_encode(list(self._done))}'
+        if self._allowed or self._left_allowed:
+            allowed = {**self._left_allowed, **self._allowed}
+            rows = [[number, *questions] for number, questions in allowed.items()]
+            under_way += f',"allowed":{_encode(rows)}'
         state = f'{{"v":{VERSION},{under_way},"records":[{records}],"mounts":{self._mounts}}}'
         self._file.keep(state.encode())
 

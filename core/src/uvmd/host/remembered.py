@@ -1,7 +1,9 @@
-"""The policy's answers to a request, kept beside it by the monitor (``policy.gate.Memory``).
+"""The policy's answers to a request, kept for a later daemon (``policy.gate.Memory``).
 
 A daemon that serves the request again takes them from there: under a policy a question may be
-counted (a container has been created, a device is mounted), and the second one be denied.
+counted (a container has been created, a device is mounted), and the second one be denied. Yes
+and no more to a change that is on record stands with it there; everything else is kept beside
+the request by the monitor.
 """
 
 from __future__ import annotations
@@ -9,27 +11,35 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from uvmd.api.policy import Decision
 from uvmd.host.doing import doing
 
 if TYPE_CHECKING:
+    from uvmd.host.records import Records
     from uvmd.policy.gate import Asked
+
+_YES: Final = Decision(True)
 
 
 class Remembered:
     """``note(name, value)`` has the monitor keep a note beside the request of the calling thread."""
 
-    def __init__(self, note: Callable[[str, bytes], None]) -> None:
+    def __init__(self, note: Callable[[str, bytes], None], records: Records) -> None:
         self._note = note
+        self._records = records
 
     def recall(self, *asked: Asked) -> Sequence[Decision] | None:
         """Return the answers to the same questions for the same request, if there were some."""
         here = doing()
-        if not here.again or not here.notes:
+        if not here.again:
             return None
-        text = here.notes.get(_name(asked))
+        name = _name(asked)
+        if self._records.was_allowed(here.number, name):
+            here.recalled = True
+            return [_YES] * len(asked)
+        text = here.notes.get(name)
         if text is None:
             return self._recall_apart(asked) if len(asked) > 1 else None
         here.recalled = True
@@ -42,12 +52,22 @@ class Remembered:
         return found if len(found) == len(asked) else None
 
     def remember(self, *asked: Asked, decisions: Sequence[Decision]) -> None:
-        """Have answers kept, before anything follows from them."""
-        if doing().number:
-            kept = [_fields(decision) for decision in decisions]
-            # One by itself is kept as an earlier release did.
-            text = json.dumps(kept if len(kept) > 1 else kept[0], default=_plain)
-            self._note(_name(asked), text.encode())
+        """Have answers kept, before anything follows from them.
+
+        Raises:
+            Failed: they cannot be.
+        """
+        number = doing().number
+        if not number:
+            return
+        name = _name(asked)
+        # Not by the monitor where it can be helped: it would have to be woken.
+        if all(decision == _YES for decision in decisions) and self._records.allow(number, name):
+            return
+        kept = [_fields(decision) for decision in decisions]
+        # One by itself is kept as an earlier release did.
+        text = json.dumps(kept if len(kept) > 1 else kept[0], default=_plain)
+        self._note(name, text.encode())
 
 
 def _fields(decision: Decision) -> dict[str, Any]:

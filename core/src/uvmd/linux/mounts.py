@@ -191,7 +191,10 @@ def unmount_tree(path: str, flags: int = 0) -> None:
 _ATTRIBUTES: Final = ((1, 1), (2, 2), (4, 4), (8, 8))  # MS_* and MOUNT_ATTR_* of ro, nosuid, nodev, noexec
 
 
-def new_mount(fstype: str, options: Sequence[tuple[str, str | int | None]], flags: int = 0) -> int:
+Option = tuple[str, str | int | None]
+
+
+def new_mount(fstype: str, options: Sequence[Option], flags: int = 0) -> int:
     """Make a mount that is nowhere yet and return its descriptor, for :func:`attach`.
 
     Args:
@@ -203,10 +206,46 @@ def new_mount(fstype: str, options: Sequence[tuple[str, str | int | None]], flag
         OSError: ENOSYS or EPERM where the kernel (before 5.2) or a sandbox does not have
             these calls; else with what the file system itself says of it.
     """
+    fd = begin_mount(fstype, options)
+    try:
+        return finish_mount(fd, (), flags)
+    finally:
+        os.close(fd)
+
+
+def begin_mount(fstype: str, options: Sequence[Option]) -> int:
+    """Return the descriptor of a mount that only knows options so far, for :func:`finish_mount`.
+
+    Raises OSError as :func:`new_mount`.
+    """
     from uvmd.linux import syscalls
 
     fd = syscalls.fsopen(fstype)
     try:
+        _configure(fd, options)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def finish_mount(fd: int, options: Sequence[Option], flags: int = 0) -> int:
+    """Give what :func:`begin_mount` returned more options, and make the mount; it stays the caller's.
+
+    Returns what :func:`new_mount` does. Raises OSError as that.
+    """
+    from uvmd.linux import syscalls
+
+    _configure(fd, options if not flags & syscalls.MS_RDONLY else [*options, ("ro", None)])
+    with _explained(fd):
+        syscalls.fsconfig(fd, syscalls.FSCONFIG_CMD_CREATE)
+        return syscalls.fsmount(fd, sum(attribute for flag, attribute in _ATTRIBUTES if flags & flag))
+
+
+def _configure(fd: int, options: Sequence[Option]) -> None:
+    from uvmd.linux import syscalls
+
+    with _explained(fd):
         for name, value in options:
             if value is None:
                 syscalls.fsconfig(fd, syscalls.FSCONFIG_SET_FLAG, name)
@@ -214,15 +253,16 @@ def new_mount(fstype: str, options: Sequence[tuple[str, str | int | None]], flag
                 syscalls.fsconfig(fd, syscalls.FSCONFIG_SET_FD, name, aux=value)
             else:
                 syscalls.fsconfig(fd, syscalls.FSCONFIG_SET_STRING, name, value)
-        if flags & syscalls.MS_RDONLY:
-            syscalls.fsconfig(fd, syscalls.FSCONFIG_SET_FLAG, "ro")
-        syscalls.fsconfig(fd, syscalls.FSCONFIG_CMD_CREATE)
-        return syscalls.fsmount(fd, sum(attribute for flag, attribute in _ATTRIBUTES if flags & flag))
+
+
+@contextmanager
+def _explained(fd: int) -> Iterator[None]:
+    """Have what fails say what the file system says of it."""
+    try:
+        yield
     except OSError as error:
         said = _complaints(fd)
-        raise OSError(error.errno, f"{error.strerror}{said and ': '}{said}", fstype) from None
-    finally:
-        os.close(fd)
+        raise OSError(error.errno, f"{error.strerror}{said and ': '}{said}") from None
 
 
 def _complaints(fd: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -40,6 +41,18 @@ def open_beneath(root: str, relative: str, flags: int) -> int:
         return openat_beneath(root_fd, relative, flags)
     finally:
         os.close(root_fd)
+
+
+def open_known_beneath(root_fd: int, relatives: Iterable[str], flags: int) -> Iterator[int]:
+    """As :func:`openat_beneath` for several, where no file system has to be asked, which could wait.
+
+    Raises OSError, EAGAIN too: :func:`openat_beneath` may well open it.
+    """
+    from uvmd.linux import syscalls
+
+    resolve = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_CACHED
+    for relative in relatives:
+        yield syscalls.openat2(root_fd, relative, flags, resolve=resolve)
 
 
 def openat_beneath(root_fd: int, relative: str, flags: int, mode: int = 0) -> int:

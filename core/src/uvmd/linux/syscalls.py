@@ -39,6 +39,7 @@ RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08
 RESOLVE_IN_ROOT: Final = 0x10
+RESOLVE_CACHED: Final = 0x20
 
 # linux/mount.h
 MS_RDONLY: Final = 1
@@ -102,7 +103,8 @@ def _how(flags: int, mode: int, resolve: int) -> bytes:
 def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) -> int:
     """Open ``path`` below ``dir_fd`` under the ``RESOLVE_*`` rules of openat2(2).
 
-    The descriptor is close-on-exec. ENOSYS: the kernel is older than 5.6.
+    The descriptor is close-on-exec. ENOSYS: the kernel is older than 5.6. With RESOLVE_CACHED
+    EAGAIN is what a file system would have to be asked for, and EINVAL a kernel before 5.12.
     """
     if "\0" in path:
         raise ValueError("a path has no NUL")  # the kernel would read a shorter one
@@ -112,7 +114,7 @@ def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
         if fd >= 0:
             return fd
         # EAGAIN: a rename raced with the walk and the kernel could not tell whether it escaped.
-        if ctypes.get_errno() not in (11, 4):
+        if ctypes.get_errno() not in (11, 4) or resolve & RESOLVE_CACHED:
             _raise(path)
 
 

@@ -20,6 +20,7 @@ from uvmd.api.resources import Question
 from uvmd.errors import DeadlineExceeded, Failed, Inconsistent, PolicyDenied, PolicyLost, Refused, UvmdError
 from uvmd.observe.steps import step
 from uvmd.policy import answers, fragments, selection, stances
+from uvmd.policy.meanwhile import Meanwhile
 from uvmd.policy.selection import Factory, HostData, PolicySettings
 
 log = logging.getLogger(__name__)
@@ -141,12 +142,23 @@ class Gate:
         """
         return self.ask_all(Question(point, input, refusal))[0]
 
-    def ask_all(self, *questions: Question) -> tuple[Decision, ...]:
+    def ask_all(
+        self, *questions: Question, meanwhile: Callable[[], None] | None = None
+    ) -> tuple[Decision, ...]:
         """Return the decisions if each is a yes; the first no ends it, as if asked one by one.
+
+        ``meanwhile`` must not wait. It is called at most once; what it raises is raised after
+        a yes.
 
         Raises:
             PolicyDenied: every other outcome.
         """
+        aside = Meanwhile(meanwhile)
+        decisions = self._ask_all(questions, aside)
+        aside.finish()
+        return decisions
+
+    def _ask_all(self, questions: Sequence[Question], meanwhile: Callable[[], None]) -> tuple[Decision, ...]:
         refusal = questions[0].refusal
         if self._door_closed is not None:
             raise PolicyDenied(refusal + self._door_closed)
@@ -156,7 +168,8 @@ class Gate:
                 if (recalled := self._recall(questions)) is not None:
                     return recalled
                 decisions = []
-                given = iter(self._decide(questions))
+                asked = [(question.point, question.input) for question in questions]
+                given = iter(self._in_force.enforcer.decide_all(asked, meanwhile))
                 for question in questions:
                     refusal = question.refusal
                     answer = answers.require_yes(next(given, None))
@@ -177,12 +190,6 @@ class Gate:
             kind = type(error).__name__
             log.error("policy could not be evaluated", extra={"point": points, "error": kind})
             raise PolicyDenied(f"{refusal}the policy could not be evaluated: {kind}") from None
-
-    def _decide(self, questions: Sequence[Question]) -> Iterable[object]:
-        enforcer = self._in_force.enforcer
-        if len(questions) == 1:
-            return [enforcer.decide(questions[0].point, questions[0].input)]
-        return enforcer.decide_all([(one.point, one.input) for one in questions])
 
     def _recall(self, questions: Sequence[Question]) -> tuple[Decision, ...] | None:
         if not self.strict:

@@ -13,7 +13,7 @@ import binascii
 import hashlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from uvmd.api import Decision, Enforcer, Environment, Fragment, LedgerKeys, TrustList
@@ -22,7 +22,7 @@ from uvmd_policy_rego import denial, protocol
 from uvmd_policy_rego.config import PolicyRegoConfig
 from uvmd_policy_rego.kept import Kept
 from uvmd_policy_rego.memory import Memory
-from uvmd_policy_rego.remote import Channel, Local, Unanswered, policyd
+from uvmd_policy_rego.remote import Channel, Local, Unanswered, nothing, policyd
 
 #: What narrows an environment or is remembered here needs a question of its own.
 _OF_PROCESSES = frozenset(("create_container", "exec_in_container", "exec_external"))
@@ -98,14 +98,16 @@ class RegoEnforcer(Enforcer):
             return Decision(False, reason=answer["reason"])
         return Decision(True, env=answer["env"], capabilities=answer["capabilities"], stdio=stdio)
 
-    def decide_all(self, questions: Sequence[tuple[str, Mapping[str, Any]]]) -> Sequence[Decision]:
+    def decide_all(
+        self, questions: Sequence[tuple[str, Mapping[str, Any]]], meanwhile: Callable[[], None] = nothing
+    ) -> Sequence[Decision]:
         """Answer the questions of one request on one way to policyd."""
         if not _OF_PROCESSES.isdisjoint(point for point, _ in questions):
             return super().decide_all(questions)
         asked = b"\n".join(_line(point, input) for point, input in questions)
         with self._lock:
             try:
-                answer = self._ask(protocol.DECIDE_ALL, asked, self._config.decision_timeout_s)
+                answer = self._ask(protocol.DECIDE_ALL, asked, self._config.decision_timeout_s, meanwhile)
             except Unanswered as error:
                 return [_unanswered(*questions[0], error)]
             self._record(answer)
@@ -246,7 +248,9 @@ class RegoEnforcer(Enforcer):
     def _ask_json(self, op: int, asked: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         return self._ask(op, json.dumps(asked).encode(), timeout_s)
 
-    def _ask(self, op: int, body: bytes, timeout_s: float) -> dict[str, Any]:
+    def _ask(
+        self, op: int, body: bytes, timeout_s: float, meanwhile: Callable[[], None] = nothing
+    ) -> dict[str, Any]:
         """Ask policyd, a new one if need be.
 
         Raises:
@@ -258,7 +262,7 @@ class RegoEnforcer(Enforcer):
         if not self._ready:
             self._load_again()
         try:
-            return self._channel.ask(op, body, timeout_s)
+            return self._channel.ask(op, body, timeout_s, meanwhile)
         except Unanswered:
             self._drop()
             raise

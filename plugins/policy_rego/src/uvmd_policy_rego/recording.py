@@ -98,7 +98,9 @@ class RecordingEnforcer(RegoEnforcer):
         self._questions.add({"kind": "enforce", "point": point, "input": dict(input)})
         return super().decide(point, input)
 
-    def decide_all(self, questions: Sequence[tuple[str, Mapping[str, Any]]]) -> Sequence[Decision]:
+    def decide_all(
+        self, questions: Sequence[tuple[str, Mapping[str, Any]]], *_: object
+    ) -> Sequence[Decision]:
         # One by one: what comes after a no is not asked, and so not kept.
         return Enforcer.decide_all(self, questions)
 

@@ -26,6 +26,10 @@ class Unanswered(Exception):
     """policyd did not answer and is gone; the text says why."""
 
 
+def nothing() -> None:
+    """There is nothing to do meanwhile."""
+
+
 class Channel(Protocol):
     """A way to a desk (``desk.py``), wherever it is."""
 
@@ -39,8 +43,10 @@ class Channel(Protocol):
             Unanswered: it could not be started.
         """
 
-    def ask(self, op: int, body: bytes, timeout_s: float) -> dict[str, Any]:
-        """Ask one question.
+    def ask(
+        self, op: int, body: bytes, timeout_s: float, meanwhile: Callable[[], None] = nothing
+    ) -> dict[str, Any]:
+        """Ask one question; ``meanwhile`` is called before its answer is waited for.
 
         Raises:
             Unanswered: it did not answer, and has been ended.
@@ -79,18 +85,21 @@ class Remote:
             raise Unanswered(f"policyd could not be started: {error.strerror or error}") from error
         self.ask(protocol.HELLO, b"", _START_S)
 
-    def ask(self, op: int, body: bytes, timeout_s: float) -> dict[str, Any]:
+    def ask(
+        self, op: int, body: bytes, timeout_s: float, meanwhile: Callable[[], None] = nothing
+    ) -> dict[str, Any]:
         """Ask one question.
 
         Raises:
             Unanswered: it did not answer, and has been killed.
         """
-        sock, deadline = self._socket, time.monotonic() + timeout_s
+        sock = self._socket
         if sock is None:
             raise Unanswered("policyd does not run")
         try:
-            send_question(sock, op, body, deadline)
-            answer: dict[str, Any] = json.loads(receive_answer(sock, deadline))
+            send_question(sock, op, body, time.monotonic() + timeout_s)
+            meanwhile()
+            answer: dict[str, Any] = json.loads(receive_answer(sock, time.monotonic() + timeout_s))
             return answer
         except TimeoutError:
             why = f"no answer within {timeout_s:g} s"
@@ -134,7 +143,9 @@ class Local:
         worker = Worker()
         self._call, self._close = worker.handle, worker.close
 
-    def ask(self, op: int, body: bytes, timeout_s: float) -> dict[str, Any]:
+    def ask(
+        self, op: int, body: bytes, timeout_s: float, meanwhile: Callable[[], None] = nothing
+    ) -> dict[str, Any]:
         """Ask one question; it may take as long as it will.
 
         Raises:
@@ -142,6 +153,7 @@ class Local:
         """
         if self._call is None:
             raise Unanswered("policyd does not run")
+        meanwhile()
         try:
             answer: dict[str, Any] = json.loads(self._call(op, body))
         except Exception as error:

@@ -14,6 +14,7 @@ from uvmd.api import (
     Environment,
     Found,
     Handler,
+    Keep,
     Kind,
     Plan,
     Question,
@@ -24,7 +25,7 @@ from uvmd.api import (
 )
 from uvmd.errors import InUse
 from uvmd_storage_overlay import layout
-from uvmd_storage_overlay.layout import Layout
+from uvmd_storage_overlay.layout import Layout, Ready
 from uvmd_storage_overlay.settings import (
     CombinedLayersSettings,
     bundle_of,
@@ -67,19 +68,24 @@ class CombinedLayers(Handler):
         # A bind outlives its overlay, up to the container's delete; a further overlay finds it there.
         binds = on_scratch and not is_bind(view, bundle, f"{scratch}/bundle")
         parts = Layout(target, layers, scratch, binds)
+        ready = Ready()
+
+        def prepare(keep: Keep) -> None:
+            nonlocal ready
+            ready = layout.get_ready(parts, keep)
 
         def apply(undo: Undo, answers: Answers) -> Record:
             self._unfinished.settle(layout.take_away)
             self._unfinished.begin(target, {"backing": parts.backing if binds else ""})
             undo.callback(self._unfinished.end, target, step="forget what was begun")
-            return {"v": 1, "owner": owner, **layout.combine(parts, undo)}
+            return {"v": 1, "owner": owner, **layout.combine(parts, undo, ready)}
 
         uses = (*layers, *filter(None, (scratch, bundle if on_scratch else "")))
         claims = [Claim(target, target, Kind.OVERLAY, uses=uses)]
         if binds:
             bind = Claim(bundle, parts.backing, Kind.BIND, uses=(scratch,), owner_container=owner)
             claims.insert(0, bind)
-        return Plan(questions(settings, view), apply, claims=claims)
+        return Plan(questions(settings, view), apply, claims=claims, prepare=prepare)
 
     def remove(
         self, settings: CombinedLayersSettings, found: Found, view: View, record: Record | None

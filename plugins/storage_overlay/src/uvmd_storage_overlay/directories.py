@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Final
 
-from uvmd.api import Undo
+from uvmd.api import Keep, Undo
 from uvmd.errors import Failed
 from uvmd.linux import mount_points, mounts, paths, trees
 
@@ -16,8 +16,6 @@ log = logging.getLogger(__name__)
 
 #: As the reference makes every directory here; that of ``upper`` is the container's ``/``.
 MODE: Final = 0o755
-#: Hands a descriptor to its owner, who closes it.
-Keep = Callable[[int], None]
 
 
 class Opener:
@@ -36,6 +34,19 @@ class Opener:
             raise Failed(f"{what} {path}: {told(error)}") from error
         self._keep(fd)
         return fd
+
+
+    def open_known(self, layers: Iterable[str]) -> list[int]:
+        """Open directories in their order, up to one for which a file system must be asked, or that fails."""
+        opened: list[int] = []
+        relatives = (path[1:] for path in layers)
+        try:
+            for fd in paths.open_known_beneath(self._root, relatives, os.O_PATH | os.O_DIRECTORY):
+                self._keep(fd)
+                opened.append(fd)
+        except OSError:
+            pass
+        return opened
 
 
 def make(path: str, what: str, undo: Undo, keep: Keep) -> tuple[int, int]:

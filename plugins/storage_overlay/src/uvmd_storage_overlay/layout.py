@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from uvmd.api import Record, Undo
+from uvmd.api import Keep, Record, Undo
 from uvmd.errors import Failed
 from uvmd.linux import mount_points, mounts
+from uvmd.linux.files import close_all
 from uvmd_storage_overlay import directories, overlay
 from uvmd_storage_overlay.settings import bundle_of
 
@@ -37,40 +39,65 @@ class Layout(NamedTuple):
         return f"{self.scratch}/bundle"
 
 
-def combine(layout: Layout, undo: Undo) -> Record:
+class Ready(NamedTuple):
+    """What of an overlay there is before anything is made: descriptors, which somebody else closes."""
+
+    #: The topmost ones, as many as could be opened.
+    layers: Sequence[int] = ()
+    #: Of all layers.
+    begun: int | None = None
+
+
+def get_ready(layout: Layout, keep: Keep) -> Ready:
+    """Do what waits for nothing and nobody sees. What fails here :func:`combine` tries again."""
+    layers = directories.Opener(keep).open_known(layout.layers)
+    try:
+        begun = overlay.begin(layers) if len(layers) == len(layout.layers) else None
+    except OSError:
+        begun = None
+    if begun is not None:
+        keep(begun)
+    return Ready(layers, begun)
+
+
+def combine(layout: Layout, undo: Undo, ready: Ready | None = None) -> Record:
     """Mount the overlay; return what a removal must know.
 
     Raises:
         Failed: naming the step, the path and the reason.
     """
+    ready = ready or Ready()
     opened: list[int] = []
     keep = opened.append
     try:
-        made_of = overlay.Directories(_open_layers(layout, keep))
+        made_of = overlay.Directories(_open_layers(layout, ready.layers, keep))
         if layout.scratch:
             made_of = _make_writable(layout.scratch, made_of, undo, keep)
         bundle_made = _bind_bundle(layout, undo, keep) if layout.binds else 0
         what = "failed to create directory for container root filesystem"
         where, made = directories.make(layout.target, what, undo, keep)
         try:
-            overlay.mount(where, made_of)
+            overlay.mount(where, made_of, ready.begun)
         except OSError as error:
             text = directories.told(error)
             raise Failed(f"failed to mount overlayfs at {layout.target}: {text}") from error
         undo.callback(unmount, layout.target, step=f"unmount {layout.target}")
     finally:
-        for fd in opened:
-            os.close(fd)
+        close_all(opened)
     return {"made": made, "bundle_made": bundle_made}
 
 
-def _open_layers(layout: Layout, keep: directories.Keep) -> list[int]:
-    opener, total = directories.Opener(keep), len(layout.layers)
-    return [opener.open(path, f"layer {number} of {total}") for number, path in enumerate(layout.layers, 1)]
+def _open_layers(layout: Layout, there: Sequence[int], keep: Keep) -> list[int]:
+    total = len(layout.layers)
+    if len(there) == total:
+        return [*there]
+    opener, missing = directories.Opener(keep), layout.layers[len(there) :]
+    numbered = enumerate(missing, 1 + len(there))
+    return [*there, *(opener.open(path, f"layer {number} of {total}") for number, path in numbered)]
 
 
 def _make_writable(
-    scratch: str, made_of: overlay.Directories, undo: Undo, keep: directories.Keep
+    scratch: str, made_of: overlay.Directories, undo: Undo, keep: Keep
 ) -> overlay.Directories:
     upper, _ = directories.make(
         f"{scratch}/upper", "failed to create upper directory in scratch space", undo, keep
@@ -82,7 +109,7 @@ def _make_writable(
     return made_of._replace(upper=upper, work=work)
 
 
-def _bind_bundle(layout: Layout, undo: Undo, keep: directories.Keep) -> int:
+def _bind_bundle(layout: Layout, undo: Undo, keep: Keep) -> int:
     """Put the bundle onto the scratch (spec storage.md 8.2); return how many directories it took."""
     bundle = bundle_of(layout.target)
     backing, _ = directories.make(layout.backing, "create bundle backing dir", undo, keep)

@@ -33,10 +33,24 @@ class Directories(NamedTuple):
         return syscalls.MS_RDONLY if self.upper is None else 0
 
 
-def mount(target: int, made_of: Directories) -> None:
-    """Mount an overlay onto the directory of a descriptor. Raises OSError."""
-    if takes_descriptors():
-        mount_by_descriptors(target, made_of)
+def begin(layers: Sequence[int]) -> int | None:
+    """Begin an overlay of these layers: its descriptor, for :func:`mount`.
+
+    It can be seen nowhere, and asks no file system. None where mount(2) does it all at once.
+    Raises OSError.
+    """
+    if not takes_descriptors():
+        return None
+    return mounts.begin_mount("overlay", _options(Directories(layers)))
+
+
+def mount(target: int, made_of: Directories, begun: int | None = None) -> None:
+    """Mount an overlay, ``begun`` of the same layers or new, onto the directory of a descriptor.
+
+    Raises OSError.
+    """
+    if begun is not None or takes_descriptors():
+        mount_by_descriptors(target, made_of, begun)
     else:
         mount_by_numbers(target, made_of)
 
@@ -58,17 +72,24 @@ def takes_descriptors() -> bool:
     return True
 
 
-def mount_by_descriptors(target: int, made_of: Directories) -> None:
+def mount_by_descriptors(target: int, made_of: Directories, begun: int | None = None) -> None:
     """Mount by fsopen(2), fsconfig(2) and so on."""
-    options: list[tuple[str, str | int | None]] = [("source", "overlay")]
-    options += [("lowerdir+", layer) for layer in made_of.layers]
-    if made_of.upper is not None:
-        options += [("upperdir", made_of.upper), ("workdir", made_of.work)]
-    fd = mounts.new_mount("overlay", options, made_of.flags)
+    if begun is None:
+        fd = mounts.new_mount("overlay", _options(made_of), made_of.flags)
+    else:
+        fd = mounts.finish_mount(begun, _options(made_of._replace(layers=()))[1:], made_of.flags)
     try:
         mounts.attach(fd, target)
     finally:
         os.close(fd)
+
+
+def _options(made_of: Directories) -> list[mounts.Option]:
+    options: list[mounts.Option] = [("source", "overlay")]
+    options += [("lowerdir+", layer) for layer in made_of.layers]
+    if made_of.upper is not None:
+        options += [("upperdir", made_of.upper), ("workdir", made_of.work)]
+    return options
 
 
 def mount_by_numbers(target: int, made_of: Directories) -> None:

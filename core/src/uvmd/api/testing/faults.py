@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from uvmd.api.resources import Handler, Plan, Verb
+from uvmd.api.resources import Handler, Keep, Plan, Verb
 from uvmd.api.transaction import Undo
 from uvmd.linux import syscalls
 
@@ -141,9 +141,10 @@ class Faults:
         return _Watched(handler, self)
 
     @contextmanager
-    def armed(self) -> Iterator[None]:
-        """Count in this thread while the body, an apply, runs."""
-        self.steps, self.undos = [], []
+    def armed(self, *, begins: bool = True) -> Iterator[None]:
+        """Count in this thread while the body runs: an apply, or what was prepared for it."""
+        if begins:
+            self.steps, self.undos = [], []
         self._thread = threading.get_ident()
         try:
             yield
@@ -274,16 +275,21 @@ class _Watched(Handler):
     def _watched(self, plan: Plan) -> Plan:
         if plan is Plan.nothing():
             return plan
-        faults = self._faults
+        faults, ahead = self._faults, plan.prepare
+
+        def prepare(keep: Keep) -> None:
+            with faults.armed():
+                assert ahead is not None
+                ahead(keep)
 
         def apply(undo: Undo, answers: Any) -> Any:
-            with faults.armed():
+            with faults.armed(begins=ahead is None):
                 made = plan.apply(_WatchedUndo(undo, faults), answers)
                 # A request that is done too late is undone whole.
                 faults.step("after the last step")
                 return made
 
-        return plan._replace(apply=apply)
+        return plan._replace(apply=apply, prepare=ahead and prepare)
 
 
 def _difference(wanted: object, found: object) -> str:

@@ -1,0 +1,217 @@
+"""What is ready for a change before the policy's answer is there, and goes again with a no."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.things import NAME, SETTINGS, THING, Thing, bench, raising
+from uvmd.api import Answers, Claim, Decision, Keep, Kind, Plan, Question, Undo
+from uvmd.api.names import MODIFY_RESOURCE
+from uvmd.api.testing import POLICY, ScriptedEnforcer, Workbench
+from uvmd.errors import Failed, PolicyDenied, Refused
+from uvmd.host.doing import Doing, working_for
+from uvmd.host.records import Records
+from uvmd.host.remembered import Remembered
+from uvmd.policy.selection import PolicySettings
+
+
+class FarAway(ScriptedEnforcer):
+    """Looks at the VM after what is done meanwhile, and before it answers."""
+
+    look: Callable[[], object] = staticmethod(lambda: None)
+
+    def decide_all(
+        self, questions: Sequence[tuple[str, Mapping[str, Any]]], meanwhile: Callable[[], None] = lambda: None
+    ) -> Sequence[Decision]:
+        meanwhile()
+        self.look()
+        return super().decide_all(questions)
+
+
+class Vm:
+    """A workbench whose policy is far away, with its records in a file."""
+
+    def __init__(self, path: Path, allowed: bool = True, number: int = 7) -> None:
+        self.path = path
+        self.bench, self.thing = bench(records=str(path))
+        self.doing = Doing(number)
+        self.enforcer = FarAway(POLICY, {MODIFY_RESOURCE: allowed})
+        self.notes: dict[str, bytes] = {}
+        self.bench.gate._memory = Remembered(self.notes.__setitem__, self.bench.records)
+        self.bench.gate.adopt(PolicySettings("scripted", POLICY), self.enforcer)
+        self.enforcer.look = self._look  # type: ignore[method-assign]
+        self.seen: list[tuple[list[str], list[str]]] = []
+        self.bench.modifier.resume((number,))
+
+    def _look(self) -> None:
+        self.seen.append((self.bench.mounted(), self.last_line()["doing"]))
+
+    def last_line(self) -> Any:
+        return json.loads(self.path.read_text().splitlines()[-1])
+
+    def add(self) -> None:
+        with working_for(self.doing):
+            self.bench.add(NAME, SETTINGS)
+
+    def again(self) -> Vm:
+        """The next daemon, which is given the same request."""
+        later = Vm(self.path)
+        later.doing = Doing(7, again=True, notes=self.notes)
+        return later
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "devices.json"
+
+
+def applied(undo: Undo, answers: Answers) -> dict[str, Any]:
+    return {"v": 1}
+
+
+def preparing(
+    thing: Thing,
+    prepare: Callable[[Keep], None],
+    apply: Callable[[Undo, Answers], dict[str, Any]] = applied,
+) -> None:
+    claims = [Claim("/run/thing", "t", Kind.READ_WRITE)]
+    thing.plan = Plan((Question(MODIFY_RESOURCE),), apply, claims, prepare=prepare)
+
+
+def test_claims_and_the_line_on_record_are_there_while_the_policy_is_asked(path: Path) -> None:
+    vm = Vm(path)
+    vm.add()
+    assert vm.seen == [(["/run/thing"], [f"Add {NAME} path:/run/thing"])]
+    assert vm.last_line()["doing"] == []
+    assert vm.bench.mounted() == ["/run/thing"]
+
+
+def test_a_no_leaves_neither(path: Path) -> None:
+    vm = Vm(path, allowed=False)
+    with pytest.raises(PolicyDenied):
+        vm.add()
+    assert len(vm.seen) == 1
+    assert (vm.last_line()["doing"], vm.last_line()["mounts"], vm.bench.mounted()) == ([], [], [])
+    assert vm.thing.steps == ["find strict", "plan"]
+    assert (vm.bench.gate.inconsistent, vm.bench.record(NAME, "path:/run/thing")) == (None, None)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_claim_that_conflicts_is_told_after_a_yes_alone(path: Path, allowed: bool) -> None:
+    vm = Vm(path)
+    vm.add()
+    vm.enforcer.script[MODIFY_RESOURCE] = allowed
+    with pytest.raises(Refused if allowed else PolicyDenied):
+        vm.add()
+    assert vm.bench.mounted() == ["/run/thing"]
+    assert vm.last_line()["doing"] == []
+
+
+def test_a_handler_prepares_before_its_apply_and_what_it_hands_over_is_closed(path: Path) -> None:
+    vm, opened = Vm(path), list[int]()
+
+    def prepare(keep: Keep) -> None:
+        vm.thing.steps.append("prepare")
+        opened.append(os.open("/", os.O_PATH))
+        keep(opened[0])
+
+    def apply(undo: Undo, answers: Answers) -> dict[str, Any]:
+        os.fstat(opened[0])
+        vm.thing.steps.append("apply")
+        return {"v": 1}
+
+    preparing(vm.thing, prepare, apply)
+    vm.add()
+    assert vm.thing.steps == ["find strict", "plan", "prepare", "apply"]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_what_fails_in_preparing_fails_the_change_after_a_yes(path: Path, allowed: bool) -> None:
+    vm = Vm(path, allowed)
+
+    def prepare(keep: Keep) -> None:
+        keep(os.open("/", os.O_PATH))
+        raise OSError(5, "Input/output error", "/secret")
+
+    preparing(vm.thing, prepare)
+    with pytest.raises(Failed if allowed else PolicyDenied) as raised:
+        vm.add()
+    assert ("secret" in str(raised.value)) is allowed
+    assert (vm.bench.mounted(), vm.last_line()["doing"]) == ([], [])
+
+
+def test_a_handler_prepares_where_nobody_is_asked_too() -> None:
+    prepared = []
+    thing = Thing()
+    thing.plan = Plan((), applied, prepare=lambda keep: prepared.append(True))
+    type_ = THING._replace(name="Network", points={})
+    Workbench([type_], handlers={type_.name: thing}).add("Network", SETTINGS)
+    assert prepared == [True]
+
+
+# A daemon that is killed meanwhile
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_while_asked(path: Path) -> Vm:
+    vm = Vm(path)
+    vm.enforcer.look = raising(Killed())  # type: ignore[method-assign]
+    vm.bench.records.abort = lambda *arguments: None  # type: ignore[method-assign]
+    with pytest.raises(PolicyDenied):
+        vm.add()
+    assert vm.last_line()["doing"] != []
+    return vm
+
+
+def test_a_request_that_was_only_being_asked_for_is_served_by_the_next_daemon(path: Path) -> None:
+    later = killed_while_asked(path).again()
+    later.add()
+    assert later.enforcer.points.count(MODIFY_RESOURCE) == 1
+    assert later.bench.mounted() == ["/run/thing"]
+    assert later.bench.gate.inconsistent is None
+
+
+def test_a_no_then_marks_nothing_since_nothing_had_been_done(path: Path) -> None:
+    later = killed_while_asked(path).again()
+    later.enforcer.script[MODIFY_RESOURCE] = False
+    with pytest.raises(PolicyDenied):
+        later.add()
+    later.bench.modifier.settle(7, failed=True)
+    assert later.bench.gate.inconsistent is None
+    assert later.last_line()["doing"] == []
+
+
+def test_a_failure_after_a_yes_of_the_earlier_daemons_marks_the_vm(path: Path) -> None:
+    vm = Vm(path)
+    vm.thing.before["apply"] = raising(Killed())
+    vm.bench.records.abort = lambda *arguments: None  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        vm.add()
+    later = vm.again()
+    later.thing.before["apply"] = raising(Failed("not now"))
+    with pytest.raises(Failed, match="not now"):
+        later.add()
+    assert MODIFY_RESOURCE not in later.enforcer.points, "the yes of before counts"
+    later.bench.modifier.settle(7, failed=True)
+    assert "which then failed" in (later.bench.gate.inconsistent or "")
+
+
+def test_records_are_not_written_for_what_was_never_begun(tmp_path: Path) -> None:
+    path = tmp_path / "devices.json"
+    vm = Vm(path)
+    vm.bench.gate.close_door("doubt")
+    with pytest.raises(PolicyDenied, match="doubt"):
+        vm.add()
+    assert not path.exists()
+    assert Records(str(path)).get(NAME, "path:/run/thing") is None
