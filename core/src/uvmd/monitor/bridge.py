@@ -66,6 +66,8 @@ class Bridge:
         self._queue: deque[tuple[bytes, int, int]] = deque()
         self._queued_bytes = 0
         self._written = 0
+        # The socket is watched for room, which something waits for.
+        self._blocked = False
         self._paused = False
         # The host has closed, or half closed, its end.
         self._ending = False
@@ -173,8 +175,8 @@ class Bridge:
         self._last_failure = ""
         self._sock = sock
         self._in = self._out = sock.fileno()
-        self._ending = False
-        self._loop.watch(self._in, IN | OUT | HANGUP | EDGE, self._on_ready)
+        self._ending = self._blocked = False
+        self._loop.watch(self._in, IN | HANGUP | EDGE, self._on_ready)
         self._begin()
 
     def _open_stdio(self) -> None:
@@ -274,6 +276,7 @@ class Bridge:
             try:
                 self._written += os.write(self._out, memoryview(frame)[self._written :])
             except BlockingIOError:
+                self._wait_for_room(True)
                 return
             except OSError as error:
                 if error.errno in NO_MEMORY:  # the host would take the end for that of all containers
@@ -289,7 +292,14 @@ class Bridge:
                     self._kept.forget(request)
                 if slot:
                     self._kept.notices.pop(slot, None)
+        self._wait_for_room(False)
         self.resume()
+
+    def _wait_for_room(self, waits: bool) -> None:
+        # Not always: a host makes room with each answer that it reads, and would wake us for nothing.
+        if self._sock is not None and waits is not self._blocked:
+            self._blocked = waits
+            self._loop.change(self._in, IN | HANGUP | EDGE | (OUT if waits else 0))
 
     def _lose(self, reason: str) -> None:
         stdio = self._sock is None
