@@ -6,6 +6,7 @@ is a length and a JSON object. One question is under way at a time.
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import time
@@ -74,7 +75,15 @@ def receive_question(sock: socket.socket) -> tuple[int, bytes] | None:
         OSError: the connection is broken.
         Broken: it ends in the middle, or the question is too large.
     """
-    message = _receive(sock.recv, _QUESTION)
+    # A sleeper in recv(2) would be woken once more by whoever reads its answer, and so makes room.
+    asked = select.poll()
+    asked.register(sock, select.POLLIN)
+
+    def receive(size: int) -> bytes:
+        asked.poll()
+        return sock.recv(size)
+
+    message = _receive(receive, _QUESTION)
     if message is None:
         return None
     (_, op), body = message
