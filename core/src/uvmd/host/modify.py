@@ -2,9 +2,9 @@
 
 Decode, id pattern, target, latch, verb, find (unlocked), lock, latch again, plan,
 questions, claims, apply, commit. Claims may be entered while the questions are out
-(``readiness``); a conflict is told after a yes all the same. When a step after the plan fails, the undo stack runs,
-then the mount table and the policy's metadata are put back, and the response carries the
-original error. An undo that fails marks the VM.
+(``readiness``); a conflict is told after a yes all the same. When a step after the plan
+fails, the undo stack runs, then the mount table and the policy's metadata are put back,
+and the response carries the original error. An undo that fails marks the VM.
 
 What a type does is its handler's business, in core as in a plugin; nothing here knows a
 device. What this room owns is the order, and that no plan escapes the policy.
