@@ -192,13 +192,39 @@ def test_a_no_then_marks_nothing_since_nothing_had_been_done(path: Path) -> None
     assert later.last_line()["doing"] == []
 
 
-def test_a_failure_after_a_yes_of_the_earlier_daemons_marks_the_vm(path: Path) -> None:
-    vm = Vm(path)
+def test_what_was_begun_without_a_policy_marks_the_vm_also_when_one_came_since(path: Path) -> None:
+    before, thing = bench(records=str(path))
+    thing.before["apply"] = raising(Killed())
+    before.records.abort = lambda *arguments: None  # type: ignore[method-assign]
+    with pytest.raises(Killed), working_for(Doing(7)):
+        before.add(NAME, SETTINGS)
+    later = Vm(path, allowed=False)
+    later.doing = Doing(7, again=True)
+    with pytest.raises(PolicyDenied):
+        later.add()
+    later.bench.modifier.settle(7, failed=True)
+    assert "which then failed" in (later.bench.gate.inconsistent or "")
+
+
+def killed_in_apply(vm: Vm) -> Vm:
+    """The daemon after one that was killed once the policy had said yes."""
     vm.thing.before["apply"] = raising(Killed())
     vm.bench.records.abort = lambda *arguments: None  # type: ignore[method-assign]
     with pytest.raises(Killed):
         vm.add()
-    later = vm.again()
+    return vm.again()
+
+
+def test_a_yes_holds_however_many_daemons_are_killed_in_the_middle(path: Path) -> None:
+    last = killed_in_apply(killed_in_apply(Vm(path)))
+    last.add()
+    assert MODIFY_RESOURCE not in last.enforcer.points
+    assert last.bench.mounted() == ["/run/thing"]
+    assert last.bench.gate.inconsistent is None
+
+
+def test_a_failure_after_a_yes_of_the_earlier_daemons_marks_the_vm(path: Path) -> None:
+    later = killed_in_apply(Vm(path))
     later.thing.before["apply"] = raising(Failed("not now"))
     with pytest.raises(Failed, match="not now"):
         later.add()

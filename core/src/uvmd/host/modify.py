@@ -298,9 +298,12 @@ class Modifier:
             settle()
             return
 
-        line = Line(key, request.what, doing().number) if request.entry.plugin else None
-        ready = Readiness(plan, self._table, self._records, line, keep, strict=strict)
         again = doing().number in self._interrupted
+        line = None
+        if request.entry.plugin:
+            asking = strict and bool(plan.questions) and not again
+            line = Line(key, request.what, doing().number, asking)
+        ready = Readiness(plan, self._table, self._records, line, keep, strict=strict)
         with self._gate.metadata_transaction() if plan.questions else nullcontext():
             try:
                 if not again:
@@ -328,9 +331,8 @@ class Modifier:
             asked = (self._full(request, one) for one in questions)
             return self._gate.ask_all(*asked, meanwhile=meanwhile)
         finally:
-            if self._gate.strict and not doing().recalled:
-                # The policy's answers are kept before anything is done: there were none, so
-                # the earlier daemon had only begun to ask.
+            if self._records.was_asking(doing().number) and not doing().recalled:
+                # The earlier daemon had got no further than to ask.
                 self._interrupted.pop(doing().number, None)
 
     @staticmethod

@@ -21,11 +21,15 @@ log = logging.getLogger(__name__)
 
 
 class Line(NamedTuple):
-    """What stands on record of a change: its key, its name in words, and for which request."""
+    """What stands on record of a change: its key, its name in words, and for which request.
+
+    ``asking``: nothing is done before a policy's yes is on record.
+    """
 
     key: Key
     what: str
     request: int
+    asking: bool
 
 
 class Readiness:
@@ -65,7 +69,8 @@ class Readiness:
         self._put_back = self._table.change(self._plan.claims, self._plan.releases, strict=self._strict)
         if self._line is not None:
             with step("journal"):
-                self._records.begin(*self._line.key, self._line.what, self._line.request, self._free)
+                line = self._line
+                self._records.begin(*line.key, line.what, line.request, self._free, line.asking)
         if self._plan.prepare is not None:
             with step("prepare"):
                 self._plan.prepare(self._keep)

@@ -44,7 +44,7 @@ class Records:
         #: maybe not answered yet.
         self._for: dict[Key, Interrupted] = {}
         self._done: dict[int, None] = {}
-        #: What the policy has said yes to for requests that are under way.
+        #: What the policy has said yes to for requests that are under way and wait for that first.
         self._allowed: dict[int, tuple[str, ...]] = {}
         #: What an earlier daemon was doing for requests that will be asked for again.
         self._left: dict[str, Interrupted] = {}
@@ -59,21 +59,32 @@ class Records:
         return record
 
     def begin(
-        self, type_: str, identity: str, what: str, request: int = 0, places: Sequence[str] = ()
+        self,
+        type_: str,
+        identity: str,
+        what: str,
+        request: int = 0,
+        places: Sequence[str] = (),
+        asking: bool = False,
     ) -> None:
         """Note that a change begins, for which request of the host.
 
-        ``places`` are where it will mount, and nothing was mounted before.
+        ``places`` are where it will mount, and nothing was mounted before. ``asking``: nothing
+        is done before a policy has said yes, and that is noted.
 
         Raises:
             Failed: it cannot be written, so it must not begin.
         """
         with self._mutex:
+            allowed = self._allowed
             self._doing[type_, identity] = what
             self._for[type_, identity] = (request, *places)
+            if asking:
+                self._allowed = {**allowed, request: ()}
             try:
                 self._write()
             except OSError as error:
+                self._allowed = allowed
                 del self._doing[type_, identity], self._for[type_, identity]
                 raise Failed(f"{what}: cannot be recorded: {error.strerror}") from error
 
@@ -101,6 +112,10 @@ class Records:
         """Tell whether the policy has said yes to this for a request that an earlier daemon has begun."""
         return question in self._left_allowed.get(request, ())
 
+    def was_asking(self, request: int) -> bool:
+        """Tell whether an earlier daemon has begun a request, and has noted no yes to it here."""
+        return self._left_allowed.get(request) == ()
+
     def commit(self, type_: str, identity: str, record: Record | None, table: MountTable) -> None:
         """Note that a change is done; None forgets the record.
 
@@ -112,7 +127,8 @@ class Records:
             before, doing = dict(self._records), self._doing.pop((type_, identity), "")
             begun = self._for.pop((type_, identity), (0,))
             request = begun[0]
-            allowed = self._allowed.pop(request, ())
+            allowed = self._allowed
+            self._allowed = {number: said for number, said in allowed.items() if number != request}
             self._done[request] = None
             while len(self._done) > MAX_DONE:
                 del self._done[next(iter(self._done))]
@@ -125,7 +141,7 @@ class Records:
             except OSError as error:
                 self._records, self._mounts = before, mounts
                 self._doing[type_, identity], self._for[type_, identity] = doing, begun
-                self._allowed[request] = allowed
+                self._allowed = allowed
                 self._done.pop(request, None)
                 raise Failed(f"{doing}: cannot be recorded: {error.strerror}") from error
 
