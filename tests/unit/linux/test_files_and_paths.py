@@ -166,3 +166,19 @@ def test_everything_is_written_and_the_descriptor_closed(
     assert (tmp_path / "f").read_bytes() == b"0123456789"
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(fd)
+
+
+def test_an_empty_directory_is_removed_without_a_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full" / "below").mkdir(parents=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", none_left)
+        remove_tree(str(tmp_path / "empty"))
+        with pytest.raises(OSError, match="Too many open files"):
+            remove_tree(str(tmp_path / "full"))
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]

@@ -20,6 +20,12 @@ def remove_tree(path: str) -> None:
     raises the first one.
     """
     try:
+        # An empty one takes no descriptor: an undo may come for want of them.
+        os.rmdir(path)
+        return
+    except OSError:
+        pass  # what is below comes to the same end, or names what is wrong
+    try:
         top = os.open(path, _DIRECTORY)
     except FileNotFoundError:
         return
