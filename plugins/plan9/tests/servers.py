@@ -163,5 +163,5 @@ class Vm:
             "record": bench.record(TYPE, f"path:{self.path}"),
             "marks": (bench.gate.inconsistent, bench.gate.degraded),
             "locks": bench.lock.table(),
-            "descriptors": descriptors_here("devices.json"),
+            "descriptors": descriptors_here(),
         }

@@ -76,7 +76,7 @@ class Place:
             "record": bench.record(TYPE, f"path:{self.root}"),
             "marks": (bench.gate.inconsistent, bench.gate.degraded),
             "locks": bench.lock.table(),
-            "descriptors": descriptors_here("devices.json"),
+            "descriptors": descriptors_here(),
             "begun": self.state.load().get("begun", {}),
         }
 
