@@ -64,7 +64,7 @@ class Pool:
         try:
             threading.Thread(target=self._serve, args=(_Worker(job),), name=name, daemon=True).start()
         except RuntimeError:
-            # No thread to be had (memory, pids limit): those that there are serve it.
+            # No thread to be had (memory, pids limit): those that are there serve it.
             with self._mutex:
                 self._threads -= 1
                 if self._threads == 0:

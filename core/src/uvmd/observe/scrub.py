@@ -8,7 +8,6 @@ line still shows that something was (the reference's marks, spec bridge.md 9).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 MARK = "<scrubbed>"
@@ -46,7 +45,6 @@ SECRET = frozenset(
     }
 )
 _MAX_DEPTH = 20
-_LONG_KEY = 64
 #: Asked first: to ask whether something is a Mapping takes as long as all the rest.
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
@@ -58,11 +56,6 @@ def scrub(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_secret(key: str) -> bool:
     """Whether a value under ``key`` must not be shown."""
-    return _is_secret(key) if len(key) <= _LONG_KEY else _is_secret.__wrapped__(key)
-
-
-@lru_cache(256)  # nearly all keys are constants of ours
-def _is_secret(key: str) -> bool:
     return key.lower().replace("_", "") in SECRET
 
 

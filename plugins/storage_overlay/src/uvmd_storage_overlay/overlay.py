@@ -41,7 +41,7 @@ def begin(layers: Sequence[int]) -> int | None:
     """
     if not takes_descriptors():
         return None
-    return mounts.begin_mount("overlay", _options(Directories(layers)))
+    return mounts.begin_mount("overlay", _lower(layers))
 
 
 def mount(target: int, made_of: Directories, begun: int | None = None) -> None:
@@ -75,21 +75,22 @@ def takes_descriptors() -> bool:
 def mount_by_descriptors(target: int, made_of: Directories, begun: int | None = None) -> None:
     """Mount by fsopen(2), fsconfig(2) and so on."""
     if begun is None:
-        fd = mounts.new_mount("overlay", _options(made_of), made_of.flags)
+        options = [*_lower(made_of.layers), *_upper(made_of)]
+        fd = mounts.new_mount("overlay", options, made_of.flags)
     else:
-        fd = mounts.finish_mount(begun, _options(made_of._replace(layers=()))[1:], made_of.flags)
+        fd = mounts.finish_mount(begun, _upper(made_of), made_of.flags)
     try:
         mounts.attach(fd, target)
     finally:
         os.close(fd)
 
 
-def _options(made_of: Directories) -> list[mounts.Option]:
-    options: list[mounts.Option] = [("source", "overlay")]
-    options += [("lowerdir+", layer) for layer in made_of.layers]
-    if made_of.upper is not None:
-        options += [("upperdir", made_of.upper), ("workdir", made_of.work)]
-    return options
+def _lower(layers: Sequence[int]) -> list[mounts.Option]:
+    return [("source", "overlay"), *(("lowerdir+", layer) for layer in layers)]
+
+
+def _upper(made_of: Directories) -> list[mounts.Option]:
+    return [] if made_of.upper is None else [("upperdir", made_of.upper), ("workdir", made_of.work)]
 
 
 def mount_by_numbers(target: int, made_of: Directories) -> None:
