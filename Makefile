@@ -67,13 +67,16 @@ system:
 	@.ci/system-packages
 
 # Stamped by what it is made from. pip checks every hash; our own sources are linked, not copied.
+# --no-deps, here and below: the pins are complete, and a pip that looks for what they depend on
+# stumbles over the next release of a package with extras (coverage[toml]). `pip check` holds them.
 $(READY): .ci/constraints.txt $(OURS:%=%/setup.cfg) | system
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or later found" >&2; exit 1; }
 	@$(BIN)/python -c '' 2>/dev/null || { echo "making $(VENV) with $(PYTHON)"; rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	@echo "installing the pinned packages (.ci/constraints.txt)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r .ci/constraints.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r .ci/constraints.txt
 	@echo "linking $(OURS)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation $(OURS:%=-e ./%)
+	@said=$$($(BIN)/python -m pip check --disable-pip-version-check) || { echo "$$said" >&2; exit 1; }
 	@touch $@
 
 demo: $(READY)
@@ -149,7 +152,7 @@ docs: $(READY) $(DOCS)/ready
 $(DOCS)/ready: .ci/docs.txt
 	@echo "making $(DOCS) (.ci/docs.txt)"
 	@rm -rf $(DOCS); $(PYTHON) -m venv $(DOCS)
-	@$(DOCS)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r .ci/docs.txt
+	@$(DOCS)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r .ci/docs.txt
 	@touch $@
 
 # Wheels, bill of materials, Debian package. What the build needs beside the workshop lies apart:
@@ -167,7 +170,7 @@ packages-test: $(PACKAGES)/ready packages-system
 $(PACKAGES)/ready: .ci/packages.txt $(READY)
 	@echo "installing what packages are built with (.ci/packages.txt)"
 	@rm -rf $(PACKAGES)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r .ci/packages.txt --target $(PACKAGES)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r .ci/packages.txt --target $(PACKAGES)
 	@touch $@
 
 coverage: $(READY)
