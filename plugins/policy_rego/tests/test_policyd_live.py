@@ -77,6 +77,15 @@ def test_what_is_to_be_done_meanwhile_is_done_while_policyd_answers(machine: Vm)
     assert (no.allowed, done[1:]) == (False, ["again"])
 
 
+def test_a_process_is_asked_for_so_too(machine: Vm) -> None:
+    enforcer, done = machine.enforcer(policy()), []
+    assert enforcer.decide("mount_device", policies.device("base", 0)).allowed
+    assert enforcer.decide("mount_device", policies.device("top", 1)).allowed
+    assert enforcer.decide("mount_overlay", policies.overlay(1, 0)).allowed
+    (yes,) = enforcer.decide_all([("create_container", create())], lambda: done.append("once"))
+    assert (yes.allowed, yes.stdio, done) == (True, True, ["once"])
+
+
 def test_a_policyd_that_ends_meanwhile_is_a_no(machine: Vm) -> None:
     enforcer = machine.enforcer(without_properties(LOOP))
     asked = [("get_properties", {"loop": True})]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -68,3 +69,59 @@ def test_a_commit_that_cannot_be_written_leaves_the_old_record(tmp_path: Path) -
         records.commit("T", "a", {"v": 2}, table)
     assert records.get("T", "a") == {"v": 1}
     records.abort("T", "a", table)  # only logs
+
+
+STEPS = st.tuples(
+    st.sampled_from(["begin", "ask", "allow", "commit", "forget", "abort", "settle", "keep"]),
+    st.integers(1, 3),
+    st.booleans(),
+)
+
+PARTS = ("_records", "_doing", "_for", "_done", "_allowed", "_left", "_left_allowed", "_mounts")
+
+
+@given(st.lists(STEPS, max_size=12))
+def test_a_line_says_what_holds_also_after_one_that_could_not_be_written(
+    steps: list[tuple[str, int, bool]],
+) -> None:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        path, table = Path(folder) / "devices.json", MountTable()
+        earlier = Records(str(path))
+        earlier.begin("T", "3", "Add T 3", 3, ("/3",), asking=True)
+        records = Records(str(path))
+        records.load(table, (3,))
+        for what, number, full in steps:
+            if full:
+                patched.setattr("os.write", _no_space)
+            try:
+                _take(records, table, what, number)
+            except Failed:
+                assert full
+            patched.undo()
+            anew = Records(str(path))
+            for name in PARTS:
+                setattr(anew, name, getattr(records, name))
+            records._try_to_write()
+            line = path.read_bytes().splitlines()[-1]
+            anew._try_to_write()
+            assert path.read_bytes().splitlines()[-1] == line
+
+
+def _no_space(fd: int, data: bytes) -> int:
+    raise OSError(28, "No space left on device")
+
+
+def _take(records: Records, table: MountTable, what: str, number: int) -> None:
+    key = "T", str(number)
+    if what in ("begin", "ask"):
+        records.begin(*key, f"Add T {number}", number, (f"/{number}",), asking=what == "ask")
+    elif what == "allow":
+        records.allow(number, "mount")
+    elif what in ("commit", "forget"):
+        records.commit(*key, {"v": number} if what == "commit" else None, table)
+    elif what == "abort":
+        records.abort(*key, table)
+    elif what == "settle":
+        records.settle(number)
+    else:
+        records.keep(table)

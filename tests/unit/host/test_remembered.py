@@ -54,6 +54,29 @@ def test_answers_that_were_given_together_are_found_together_and_not_by_themselv
         assert [memory.recall(one) for one in pair] == [None, None]
 
 
+def test_what_was_made_ready_counts_for_these_questions_alone() -> None:
+    notes: dict[str, bytes] = {}
+    memory = Remembered(notes.__setitem__, Records())
+    first, second = ("scratch_mount", {"target": "/a"}), ("scratch_mount", {"target": "/b"})
+    with working_for(Doing(7)):
+        for ready in ((first,), (first, second)):
+            memory.get_ready(*ready)
+            for asked in (first, second):
+                memory.remember(asked, decisions=[YES])
+    assert len(notes) == 2
+    with working_for(Doing(7, again=True, notes=notes)):
+        assert memory.recall(first)
+        assert memory.recall(second)
+
+
+def test_what_cannot_be_remembered_fails_once_the_answer_is_there() -> None:
+    memory, unwritable = Remembered(dict[str, bytes]().__setitem__, Records()), ("point", {"n": object()})
+    with working_for(Doing(7)):
+        memory.get_ready(unwritable)
+        with pytest.raises(TypeError):
+            memory.remember(unwritable, decisions=[YES])
+
+
 def test_answers_that_an_earlier_release_was_given_one_by_one_are_found_if_all_are_there() -> None:
     notes: dict[str, bytes] = {}
     memory = Remembered(notes.__setitem__, Records())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import is_
 from typing import Any
 
 import pytest
@@ -42,8 +43,27 @@ class FarAway(Enforcer):
         return [Decision(self._answer is True, reason="never")] * len(questions)
 
 
-def gate_of(enforcer: Enforcer) -> Gate:
-    gate = Gate(enforcers={"far": lambda text: enforcer}, selectable=("far",))
+class Memory:
+    """Tells of what comes to it."""
+
+    def __init__(self, events: list[str]) -> None:
+        self._events = events
+        self._ready: tuple[Any, ...] = ()
+
+    def recall(self, *asked: Any) -> None:
+        self._events.append("recall")
+
+    def get_ready(self, *asked: Any) -> None:
+        self._ready = asked
+        self._events.append("ready")
+
+    def remember(self, *asked: Any, decisions: Sequence[Decision]) -> None:
+        assert not self._ready or all(map(is_, asked, self._ready))
+        self._events.append("remember")
+
+
+def gate_of(enforcer: Enforcer, memory: Memory | None = None) -> Gate:
+    gate = Gate(enforcers={"far": lambda text: enforcer}, selectable=("far",), memory=memory)
     gate.set_policy(PolicySettings("far", POLICY))
     return gate
 
@@ -54,6 +74,13 @@ def test_it_is_done_once_while_the_enforcer_waits_or_else_after_it(times: int) -
     (decision,) = gate_of(enforcer).ask_all(QUESTION, meanwhile=lambda: enforcer.events.append("done"))
     assert decision.allowed
     assert enforcer.events == (["asked", "done", "answered"] if times else ["asked", "answered", "done"])
+
+
+def test_what_keeps_the_answers_gets_ready_while_the_enforcer_waits() -> None:
+    enforcer = FarAway()
+    gate = gate_of(enforcer, Memory(enforcer.events))
+    gate.ask_all(QUESTION, QUESTION, meanwhile=lambda: enforcer.events.append("done"))
+    assert enforcer.events == ["recall", "asked", "done", "ready", "answered", "remember"]
 
 
 def test_an_enforcer_that_knows_nothing_of_it_is_asked_first() -> None:

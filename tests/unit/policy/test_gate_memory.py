@@ -23,6 +23,9 @@ class Memory:
     def recall(self, *asked: Any) -> Sequence[Decision] | None:
         return next((decisions for known, decisions in self.kept if known == asked), None)
 
+    def get_ready(self, *asked: Any) -> None:
+        pass
+
     def remember(self, *asked: Any, decisions: Sequence[Decision]) -> None:
         self.kept.append((asked, decisions))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from uvmd.host.bounded import Bounded
@@ -36,6 +36,8 @@ class Doing:
     recalled: bool = False
     #: The time that it may take, where somebody watches it.
     bounded: Bounded | None = None
+    #: What the policy is being asked, and the name by which that is remembered.
+    named: tuple[tuple[Any, ...], str] | None = None
 
 
 _NOTHING = Doing()

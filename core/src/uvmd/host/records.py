@@ -50,6 +50,9 @@ class Records:
         self._left: dict[str, Interrupted] = {}
         self._left_allowed: dict[int, tuple[str, ...]] = {}
         self._mounts = "[]"
+        #: Parts of the line as they were written last; None after a change of what they say.
+        self._settled: str | None = None
+        self._under_way: str | None = None
 
     def get(self, type_: str, identity: str) -> Record | None:
         """Return a copy of the record, if there is one."""
@@ -79,12 +82,13 @@ class Records:
             allowed = self._allowed
             self._doing[type_, identity] = what
             self._for[type_, identity] = (request, *places)
+            self._under_way = None
             if asking:
                 self._allowed = {**allowed, request: ()}
             try:
                 self._write()
             except OSError as error:
-                self._allowed = allowed
+                self._allowed, self._under_way = allowed, None
                 del self._doing[type_, identity], self._for[type_, identity]
                 raise Failed(f"{what}: cannot be recorded: {error.strerror}") from error
 
@@ -136,9 +140,11 @@ class Records:
             if text is not None:
                 self._records[type_, identity] = text
             mounts, self._mounts = self._mounts, _encode(table.snapshot())
+            self._settled = self._under_way = None
             try:
                 self._write()
             except OSError as error:
+                self._settled = self._under_way = None
                 self._records, self._mounts = before, mounts
                 self._doing[type_, identity], self._for[type_, identity] = doing, begun
                 self._allowed = allowed
@@ -149,6 +155,7 @@ class Records:
         """Note that a change was undone, if it was begun."""
         with self._mutex:
             if self._doing.pop((type_, identity), None) is not None:
+                self._under_way = None
                 self._allowed.pop(self._for.pop((type_, identity), (0,))[0], None)
                 self._keep(table)
 
@@ -166,7 +173,7 @@ class Records:
         with self._mutex:
             left = {what: begun for what, begun in self._left.items() if begun[0] != request}
             if len(left) < len(self._left):
-                self._left = left
+                self._left, self._under_way = left, None
                 self._left_allowed.pop(request, None)
                 self._try_to_write()
 
@@ -196,6 +203,7 @@ class Records:
             }
             self._mounts = _encode(saved["mounts"])
             self._done = {number: None for number in saved.get("done", ()) if number in open_requests}
+            self._settled = self._under_way = None
             unfinished: list[str] = saved["doing"]
             begun = map(tuple, saved.get("for", [[0]] * len(unfinished)))
             found: dict[str, Interrupted] = dict(zip(unfinished, begun, strict=True))
@@ -219,16 +227,20 @@ class Records:
     def _write(self) -> None:
         if self._file is None:
             return
-        records = ",".join(f"{_encode([*key])[:-1]},{text}]" for key, text in self._records.items())
-        doing = _encode([*self._doing.values(), *self._left])
-        numbers = _encode([*(self._for.get(key, (0,)) for key in self._doing), *self._left.values()])
-        under_way = f'"doing":{doing},"for":{numbers},"done":{_encode(list(self._done))}'
+        if self._settled is None:
+            records = ",".join(f"{_encode([*key])[:-1]},{text}]" for key, text in self._records.items())
+            done = _encode(list(self._done))
+            self._settled = f'"done":{done},"records":[{records}]'
+        if self._under_way is None:
+            doing = _encode([*self._doing.values(), *self._left])
+            numbers = _encode([*(self._for.get(key, (0,)) for key in self._doing), *self._left.values()])
+            self._under_way = f'"doing":{doing},"for":{numbers}'
+        allowed = ""
         if self._allowed or self._left_allowed:
-            allowed = {**self._left_allowed, **self._allowed}
-            rows = [[number, *questions] for number, questions in allowed.items()]
-            under_way += f',"allowed":{_encode(rows)}'
-        state = f'{{"v":{VERSION},{under_way},"records":[{records}],"mounts":{self._mounts}}}'
-        self._file.keep(state.encode())
+            said = {**self._left_allowed, **self._allowed}
+            allowed = f',"allowed":{_encode([[number, *texts] for number, texts in said.items()])}'
+        parts = f"{self._under_way}{allowed},{self._settled}"
+        self._file.keep(f'{{"v":{VERSION},{parts},"mounts":{self._mounts}}}'.encode())
 
 
 def encoded(record: object) -> str:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from operator import is_
 from typing import TYPE_CHECKING, Any, Final
 
 from uvmd.api.policy import Decision
-from uvmd.host.doing import doing
+from uvmd.host.doing import Doing, doing
 
 if TYPE_CHECKING:
     from uvmd.host.records import Records
@@ -51,16 +52,26 @@ class Remembered:
         found = [answer for one in asked for answer in self.recall(one) or ()]
         return found if len(found) == len(asked) else None
 
+    def get_ready(self, *asked: Asked) -> None:
+        """Do what :meth:`remember` would have to for these, while they are being asked; raises nothing."""
+        here = doing()
+        if here.number:
+            try:
+                here.named = asked, _name(asked)
+            except Exception:
+                here.named = None  # remember() raises it, once the answer is there
+
     def remember(self, *asked: Asked, decisions: Sequence[Decision]) -> None:
         """Have answers kept, before anything follows from them.
 
         Raises:
             Failed: they cannot be.
         """
-        number = doing().number
+        here = doing()
+        number = here.number
         if not number:
             return
-        name = _name(asked)
+        name = _name_of(here, asked)
         # Not by the monitor where it can be helped: it would have to be woken.
         if all(decision == _YES for decision in decisions) and self._records.allow(number, name):
             return
@@ -73,6 +84,13 @@ class Remembered:
 def _fields(decision: Decision) -> dict[str, Any]:
     # Not asdict, which copies each variable and each capability by itself.
     return {one.name: getattr(decision, one.name) for one in dataclasses.fields(decision)}
+
+
+def _name_of(here: Doing, asked: Sequence[Asked]) -> str:
+    ready = here.named
+    if ready is not None and len(ready[0]) == len(asked) and all(map(is_, ready[0], asked)):
+        return ready[1]
+    return _name(asked)
 
 
 def _name(asked: Sequence[Asked]) -> str:

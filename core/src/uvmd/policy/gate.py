@@ -43,6 +43,9 @@ class Memory(Protocol):
     def recall(self, *asked: Asked) -> Sequence[Decision] | None:
         """Return the answers that an earlier daemon was given for this request, to these together."""
 
+    def get_ready(self, *asked: Asked) -> None:
+        """Do what :meth:`remember` would have to for these, while they are being asked; raises nothing."""
+
     def remember(self, *asked: Asked, decisions: Sequence[Decision]) -> None:
         """Keep the answers to questions that were asked together, for a later daemon."""
 
@@ -53,8 +56,14 @@ class _Forgetful:
     def recall(self, *asked: Asked) -> Sequence[Decision] | None:
         return None
 
+    def get_ready(self, *asked: Asked) -> None:
+        pass
+
     def remember(self, *asked: Asked, decisions: Sequence[Decision]) -> None:
         pass
+
+
+_FORGETFUL = _Forgetful()
 
 
 class _InForce(NamedTuple):
@@ -95,7 +104,7 @@ class Gate:
         save: Callable[[Mapping[str, Any]], None] = lambda state: None,
         memory: Memory | None = None,
     ) -> None:
-        self._memory = memory or _Forgetful()
+        self._memory = memory or _FORGETFUL
         self._hardware = frozenset(hardware)
         self._find_hardware = find_hardware
         self._factories = dict(enforcers or {})
@@ -163,18 +172,24 @@ class Gate:
         if self._door_closed is not None:
             raise PolicyDenied(refusal + self._door_closed)
         points = ", ".join(question.point for question in questions)
+        asked = [(question.point, question.input) for question in questions]
+        memory = self._memory if self.strict else _FORGETFUL
+
+        def aside() -> None:
+            meanwhile()
+            memory.get_ready(*asked)
+
         try:
             with step("policy", points):
-                if (recalled := self._recall(questions)) is not None:
-                    return recalled
+                if (recalled := memory.recall(*asked)) is not None:
+                    return tuple(recalled)
                 decisions = []
-                asked = [(question.point, question.input) for question in questions]
-                given = iter(self._in_force.enforcer.decide_all(asked, meanwhile))
+                given = iter(self._in_force.enforcer.decide_all(asked, aside))
                 for question in questions:
                     refusal = question.refusal
                     answer = answers.require_yes(next(given, None))
                     decisions.append(answers.narrow(answer, question.input))
-                self._remember(questions, decisions)
+                memory.remember(*asked, decisions=decisions)
                 return tuple(decisions)
         except PolicyLost as lost:
             self.close_door(str(lost))
@@ -190,16 +205,6 @@ class Gate:
             kind = type(error).__name__
             log.error("policy could not be evaluated", extra={"point": points, "error": kind})
             raise PolicyDenied(f"{refusal}the policy could not be evaluated: {kind}") from None
-
-    def _recall(self, questions: Sequence[Question]) -> tuple[Decision, ...] | None:
-        if not self.strict:
-            return None
-        recalled = self._memory.recall(*((one.point, one.input) for one in questions))
-        return None if recalled is None else tuple(recalled)
-
-    def _remember(self, questions: Sequence[Question], decisions: Sequence[Decision]) -> None:
-        if self.strict:
-            self._memory.remember(*((one.point, one.input) for one in questions), decisions=decisions)
 
     def extend_default_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
         """Tell the policy of mounts that every container may have.

@@ -79,12 +79,18 @@ class RegoEnforcer(Enforcer):
 
     def decide(self, point: str, input: Mapping[str, Any]) -> Decision:
         """Answer one question; the reason of a denial is a sentence and the decision document."""
+        return self._decide(point, input)
+
+    def _decide(
+        self, point: str, input: Mapping[str, Any], meanwhile: Callable[[], None] = nothing
+    ) -> Decision:
         if point in ("create_container", "exec_in_container") and input.get("capabilities") is None:
             text = "capabilities object provided by the UVM to the policy engine is nil"
             return Decision(False, reason=text)
         with self._lock:
             try:
-                answer = self._ask(protocol.DECIDE, _line(point, input), self._config.decision_timeout_s)
+                asked = _line(point, input)
+                answer = self._ask(protocol.DECIDE, asked, self._config.decision_timeout_s, meanwhile)
             except Unanswered as error:
                 return _unanswered(point, input, error)
             allowed = answer["allowed"] is True
@@ -103,7 +109,8 @@ class RegoEnforcer(Enforcer):
     ) -> Sequence[Decision]:
         """Answer the questions of one request on one way to policyd."""
         if not _OF_PROCESSES.isdisjoint(point for point, _ in questions):
-            return super().decide_all(questions)
+            alone = len(questions) == 1
+            return [self._decide(*questions[0], meanwhile)] if alone else super().decide_all(questions)
         asked = b"\n".join(_line(point, input) for point, input in questions)
         with self._lock:
             try:
