@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from overlays import TYPE, Place
 
+from uvmd.api import Keep
 from uvmd.api.testing import Workbench, fake_environment
 from uvmd.errors import Failed, Inconsistent, InUse, Refused
 from uvmd.linux import mounts, paths
-from uvmd_storage_overlay import overlay, plugin
+from uvmd_storage_overlay import layout, overlay, plugin
 from uvmd_storage_overlay.settings import MAX_LAYERS
 
 pytestmark = pytest.mark.root
@@ -92,6 +93,35 @@ def test_whatever_layers_are_opened_ahead_the_overlay_is_the_same(
     assert len(asked) == known
     assert read(place.root / "all") == "0"
     assert sorted(os.listdir(place.root)) == ["all", "only0", "only1", "only2"]
+    place.remove()
+    after = place.everything()
+    assert (after["mounts"], after["descriptors"]) == (before["mounts"], before["descriptors"])
+
+
+@pytest.mark.parametrize("then", ["nothing", "gone", "made"])
+def test_directories_that_were_known_ahead_may_go_and_others_come(
+    place: Place, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    ways = [place.bundle / "s", place.bundle]
+    ways[0].mkdir(parents=True)
+    get_ready = layout.get_ready
+
+    def meanwhile(parts: layout.Layout, keep: Keep) -> layout.Ready:
+        ready = get_ready(parts, keep)
+        for way, known in zip(ways, (ready.to_scratch, ready.to_target), strict=True):
+            assert known is not None
+            assert os.path.samestat(os.fstat(known.fd), way.stat())
+            if then == "gone":
+                way.rmdir()
+            elif then == "made":
+                (ways[0] / "upper").mkdir(exist_ok=True)
+                place.root.mkdir(exist_ok=True)
+        return ready
+
+    monkeypatch.setattr(layout, "get_ready", meanwhile)
+    before = place.everything()
+    place.add(ScratchPath=str(ways[0]))
+    assert read(place.root / "all") == "0"
     place.remove()
     after = place.everything()
     assert (after["mounts"], after["descriptors"]) == (before["mounts"], before["descriptors"])
@@ -245,7 +275,7 @@ def test_a_full_scratch_is_said_and_shown_in_the_log(place: Place, caplog: pytes
         place.add()
     assert place.everything() == before
     (line,) = [record for record in caplog.records if record.message == "no space for a directory"]
-    assert (line.folder, line.inodes) == (str(place.base / "disk"), 3)  # type: ignore[attr-defined]
+    assert (line.folder, line.inodes) == (str(place.scratch), 3)  # type: ignore[attr-defined]
     mounts.unmount(str(place.base / "disk"))
 
 

@@ -68,6 +68,24 @@ def test_missing_directories_are_made_with_the_mode_and_listed(tmp_path: Path, k
     assert os.listdir(tmp_path) == []
 
 
+def test_directories_are_made_from_one_that_is_known(tmp_path: Path, kernel: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "link").symlink_to("/tmp")
+    known = paths.Known(os.open(tmp_path / "a", os.O_PATH), 1)
+    try:
+        for made in (["a/b", "a/b/c"], []):
+            fd, now = paths.ensure_directory_beneath(str(tmp_path), "a/b/c", 0o755, known)
+            assert os.path.samestat(os.fstat(fd), os.stat(tmp_path / "a" / "b" / "c"))
+            os.close(fd)
+            assert now == [f"{tmp_path}/{one}" for one in made]
+        for bad in ("a/link", "a/link/x", "a/new/../x"):
+            with pytest.raises(OSError, match=r"link|\.\."):
+                paths.ensure_directory_beneath(str(tmp_path), bad, 0o755, known)
+        assert sorted(os.listdir(tmp_path / "a")) == ["b", "link"]
+    finally:
+        os.close(known.fd)
+
+
 @pytest.mark.parametrize("relative", ["new/../x", "link/x", "file/x", "new//x", "."])
 def test_a_directory_that_cannot_be_made_leaves_nothing(tmp_path: Path, kernel: str, relative: str) -> None:
     (tmp_path / "file").write_text("")

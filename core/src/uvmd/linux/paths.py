@@ -11,7 +11,7 @@ import errno
 import os
 import posixpath
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -48,11 +48,36 @@ def open_known_beneath(root_fd: int, relatives: Iterable[str], flags: int) -> It
 
     Raises OSError, EAGAIN too: :func:`openat_beneath` may well open it.
     """
+    for relative in relatives:
+        yield _open_known(root_fd, relative, flags)
+
+
+def _open_known(root_fd: int, relative: str, flags: int) -> int:
     from uvmd.linux import syscalls
 
     resolve = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_CACHED
-    for relative in relatives:
-        yield syscalls.openat2(root_fd, relative, flags, resolve=resolve)
+    return syscalls.openat2(root_fd, relative, flags, resolve=resolve)
+
+
+class Known(NamedTuple):
+    """A directory on the way of a path: a descriptor, and of how many of its names it is."""
+
+    fd: int
+    depth: int
+
+
+def known_on_the_way(root_fd: int, relative: str) -> Known | None:
+    """Open the deepest directory of a path that can be opened without asking a file system.
+
+    There may be more of it. Raises nothing.
+    """
+    names = relative.split("/")
+    for depth in range(len(names), 0, -1):
+        try:
+            return Known(_open_known(root_fd, "/".join(names[:depth]), os.O_PATH | os.O_DIRECTORY), depth)
+        except OSError:
+            continue
+    return None
 
 
 def openat_beneath(root_fd: int, relative: str, flags: int, mode: int = 0) -> int:
@@ -95,17 +120,20 @@ def _require_plain(name: str) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
 
 
-def ensure_directory_beneath(root: str, relative: str, mode: int) -> tuple[int, list[str]]:
+def ensure_directory_beneath(
+    root: str, relative: str, mode: int, known: Known | None = None
+) -> tuple[int, list[str]]:
     """Open the directory ``root/relative``, making what is missing with exactly ``mode``.
 
     Returns the descriptor and the paths that were made, outermost first. When it fails,
-    what it made is gone again.
+    what it made is gone again. ``known`` is where to begin, else that is looked for.
     """
-    made: list[str] = []
+    if known is not None:
+        return _make_from(os.dup(known.fd), known.depth, root, relative.split("/"), mode)
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
-            return openat_beneath(root_fd, relative, _DIRECTORY), made
+            return openat_beneath(root_fd, relative, _DIRECTORY), []
         except FileNotFoundError:
             pass
         names = relative.split("/")
@@ -114,6 +142,12 @@ def ensure_directory_beneath(root: str, relative: str, mode: int) -> tuple[int, 
         fd, there = _open_what_is_there(root_fd, names)
     finally:
         os.close(root_fd)
+    return _make_from(fd, there, root, names, mode)
+
+
+def _make_from(fd: int, there: int, root: str, names: list[str], mode: int) -> tuple[int, list[str]]:
+    """Make what is missing below a descriptor, which is closed."""
+    made: list[str] = []
     path = "/".join([root.rstrip("/"), *names[:there]])
     try:
         for name in names[there:]:
@@ -123,7 +157,7 @@ def ensure_directory_beneath(root: str, relative: str, mode: int) -> tuple[int, 
                 made.append(path)
             except FileExistsError:
                 pass
-            deeper = os.open(name, _DIRECTORY, dir_fd=fd)
+            deeper = openat_beneath(fd, name, _DIRECTORY)
             os.close(fd)
             fd = deeper
             if made and made[-1] == path:

@@ -36,6 +36,13 @@ class Opener:
         return fd
 
 
+    def known_on_the_way(self, path: str) -> paths.Known | None:
+        """Open as much of a path as is there, and for which no file system must be asked."""
+        known = paths.known_on_the_way(self._root, path[1:])
+        if known is not None:
+            self._keep(known.fd)
+        return known
+
     def open_known(self, layers: Iterable[str]) -> list[int]:
         """Open directories in their order, up to one for which a file system must be asked, or that fails."""
         opened: list[int] = []
@@ -49,14 +56,16 @@ class Opener:
         return opened
 
 
-def make(path: str, what: str, undo: Undo, keep: Keep) -> tuple[int, int]:
-    """Open a directory, made with its parents where it is missing.
+def make(
+    path: str, what: str, undo: Undo, keep: Keep, known: paths.Known | None = None
+) -> tuple[int, int]:
+    """Open a directory, made with its parents where it is missing; ``known`` is one above it.
 
     Returns the descriptor, and how many directories were made; an undo removes those that
     are empty by then. Raises Failed.
     """
     try:
-        fd, made = _make(path)
+        fd, made = _make(path, known)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             _tell_space(path)
@@ -67,9 +76,9 @@ def make(path: str, what: str, undo: Undo, keep: Keep) -> tuple[int, int]:
     return fd, len(made)
 
 
-def _make(path: str) -> tuple[int, list[str]]:
+def _make(path: str, known: paths.Known | None) -> tuple[int, list[str]]:
     try:
-        return paths.ensure_directory_beneath("/", path[1:], MODE)
+        return paths.ensure_directory_beneath("/", path[1:], MODE, known)
     except FileNotFoundError:
         # Another request's undo took away a parent that we had just found there.
         return paths.ensure_directory_beneath("/", path[1:], MODE)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from uvmd.api import Keep, Record, Undo
 from uvmd.errors import Failed
-from uvmd.linux import mount_points, mounts
+from uvmd.linux import mount_points, mounts, paths
 from uvmd.linux.files import close_all
 from uvmd_storage_overlay import directories, overlay
 from uvmd_storage_overlay.settings import bundle_of
@@ -46,18 +46,25 @@ class Ready(NamedTuple):
     layers: Sequence[int] = ()
     #: Of all layers.
     begun: int | None = None
+    #: On the way to the scratch, and to the target.
+    to_scratch: paths.Known | None = None
+    to_target: paths.Known | None = None
 
 
 def get_ready(layout: Layout, keep: Keep) -> Ready:
     """Do what waits for nothing and nobody sees. What fails here :func:`combine` tries again."""
-    layers = directories.Opener(keep).open_known(layout.layers)
+    opener = directories.Opener(keep)
+    layers = opener.open_known(layout.layers)
     try:
         begun = overlay.begin(layers) if len(layers) == len(layout.layers) else None
     except OSError:
         begun = None
     if begun is not None:
         keep(begun)
-    return Ready(layers, begun)
+    to_scratch = opener.known_on_the_way(layout.scratch) if layout.scratch else None
+    # What is bound at the bundle will lie over what is known of it.
+    to_target = None if layout.binds else opener.known_on_the_way(bundle_of(layout.target))
+    return Ready(layers, begun, to_scratch, to_target)
 
 
 def combine(layout: Layout, undo: Undo, ready: Ready | None = None) -> Record:
@@ -72,10 +79,10 @@ def combine(layout: Layout, undo: Undo, ready: Ready | None = None) -> Record:
     try:
         made_of = overlay.Directories(_open_layers(layout, ready.layers, keep))
         if layout.scratch:
-            made_of = _make_writable(layout.scratch, made_of, undo, keep)
+            made_of = _make_writable(layout.scratch, made_of, undo, keep, ready.to_scratch)
         bundle_made = _bind_bundle(layout, undo, keep) if layout.binds else 0
         what = "failed to create directory for container root filesystem"
-        where, made = directories.make(layout.target, what, undo, keep)
+        where, made = directories.make(layout.target, what, undo, keep, ready.to_target)
         try:
             overlay.mount(where, made_of, ready.begun)
         except OSError as error:
@@ -97,13 +104,15 @@ def _open_layers(layout: Layout, there: Sequence[int], keep: Keep) -> list[int]:
 
 
 def _make_writable(
-    scratch: str, made_of: overlay.Directories, undo: Undo, keep: Keep
+    scratch: str, made_of: overlay.Directories, undo: Undo, keep: Keep, known: paths.Known | None
 ) -> overlay.Directories:
-    upper, _ = directories.make(
-        f"{scratch}/upper", "failed to create upper directory in scratch space", undo, keep
-    )
+    what = "failed to create upper directory in scratch space"
+    here = paths.Known(directories.make(scratch, what, undo, keep, known)[0], scratch.count("/"))
+    upper, _ = directories.make(f"{scratch}/upper", what, undo, keep, here)
     work_path = f"{scratch}/work"
-    work, made = directories.make(work_path, "failed to create workdir in scratch space", undo, keep)
+    work, made = directories.make(
+        work_path, "failed to create workdir in scratch space", undo, keep, here
+    )
     if made:
         undo.callback(directories.empty_work, work_path, step=f"empty {work_path}")
     return made_of._replace(upper=upper, work=work)
