@@ -50,8 +50,28 @@ class FakePool:
             function(*args)
 
 
+class FakeOwn:
+    """Keeps nothing until told to; then one thing, for :meth:`serve`."""
+
+    def __init__(self) -> None:
+        self.takes = False
+        self.job: tuple[Callable[..., object], tuple[Any, ...]] | None = None
+
+    def keep(self, function: Callable[..., object], *args: Any) -> bool:
+        if not self.takes or self.job is not None:
+            return False
+        self.job = function, args
+        return True
+
+    def serve(self) -> None:
+        assert self.job is not None
+        (function, args), self.job = self.job, None
+        function(*args)
+
+
 @dataclass
 class FakePools:
+    own: FakeOwn = field(default_factory=FakeOwn)
     work: FakePool = field(default_factory=FakePool)
     control: FakePool = field(default_factory=FakePool)
     find: FakePool = field(default_factory=FakePool)

@@ -41,6 +41,18 @@ def test_slow_work_holds_up_neither_control_nor_waits(host: Peer) -> None:
     assert answered(host, create) == [True]
 
 
+def test_who_reads_a_request_serves_it_while_others_go_to_the_pools(host: Peer) -> None:
+    host.fake.pools.own.takes = True
+    host.fake.pools.find.held = host.fake.pools.work.held = True
+    first, second = host.post_fields(Message.DELETE), host.post_fields(Message.DELETE)
+    wait = host.post_fields(Message.WAIT, ContainerId="x", TimeoutInMs=0)
+    assert answered(host, first, second, wait) == [False, False, True]
+    host.fake.pools.own.serve()
+    assert answered(host, first, second) == [True, False]
+    step(host)
+    assert answered(host, first, second) == [True, True]
+
+
 def test_the_lanes_are_those_of_the_design() -> None:
     lanes = {message: operation.lane for message, operation in OPERATIONS[PROTOCOL_VERSION].items()}
     work = {Message.CREATE, Message.EXECUTE, Message.DELETE}

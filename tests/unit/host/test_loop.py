@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unit.host.fakes import Clock
-from uvmd.host.pools import STACK_BYTES, Pool, Pools
+from uvmd.host.pools import STACK_BYTES, Own, Pool, Pools
 from uvmd.host.timers import Timers
 
 
@@ -183,6 +183,48 @@ def test_of_the_idle_threads_the_last_one_goes_on() -> None:
         while pool.busy:
             pass
     assert names[3:] == [names[2]] * 2
+
+
+def test_what_a_thread_keeps_for_itself_is_one_thing_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    own, done = Own(), list[str]()
+    assert not own.keep(done.append, "nobody's")
+    own.belong()
+    assert own.keep(done.append, "first")
+    assert not own.keep(done.append, "second")
+    own.serve()
+    own.serve()
+    assert own.keep(done.append, "third")
+    other = threading.Thread(target=lambda: done.append(f"{own.keep(done.append, 'x')}"))
+    other.start()
+    other.join()
+    own.serve()
+    assert done == ["first", "False", "third"]
+    assert own.keep(int, "no number")
+    own.serve()
+    assert "a request's thread failed" in caplog.text
+
+
+def test_a_timer_of_another_threads_turn_wakes_a_loop_that_would_sleep_too_long() -> None:
+    woken: list[str] = []
+    timers = Timers(lambda: woken.append("woken"), clock=lambda: 100.0)
+
+    def later(delay_s: float) -> int:
+        thread = threading.Thread(target=timers.call_later, args=(delay_s, lambda: None))
+        thread.start()
+        thread.join()
+        return len(woken)
+
+    timers.call_later(10, lambda: None)
+    assert timers.run_due() == 10
+    assert later(20) == 0
+    assert later(5) == 1
+    assert timers.run_due() == 5
+    timers.call_later(1, lambda: None)
+    assert len(woken) == 1, "the loop itself is awake"
+    for timer in list(timers._heap):
+        timer.cancel()
+    assert timers.run_due() is None
+    assert later(1000) == 2
 
 
 def test_the_pools_have_small_stacks() -> None:

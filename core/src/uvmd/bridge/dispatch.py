@@ -241,6 +241,8 @@ class Dispatcher:
         lane = CONTROL if call.operation is None else call.operation.lane
         if lane is FIND:
             self._deadlines.watch(call)
+        if pools.own.keep(self._run, call):
+            return
         pool = pools.find if lane is FIND else pools.work if lane is WORK else pools.control
         try:
             pool.submit(self._run, call)

@@ -16,7 +16,14 @@ class Pool(Protocol):
     def submit(self, function: Callable[..., object], /, *args: Any) -> object: ...
 
 
+class Own(Protocol):
+    def keep(self, function: Callable[..., object], /, *args: Any) -> bool: ...
+
+
 class Pools(Protocol):
+    @property
+    def own(self) -> Own: ...
+
     @property
     def work(self) -> Pool: ...
 

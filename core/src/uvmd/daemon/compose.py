@@ -181,10 +181,21 @@ class Daemon:
         verify.judge(self.gate, found)
 
     def warm_up(self) -> None:
-        """Load what a request will need, on a thread of its own."""
+        """Load what a request will need, on a thread of its own, which then reads beside the loop's.
+
+        By the loop.
+        """
         if not self._warm:
             self._warm = True
-            threading.Thread(target=self._load_all, name="warm-up", daemon=True).start()
+            self._link.begin_beside()
+            threading.Thread(target=self._read_beside, name="reader", daemon=True).start()
+
+    def _read_beside(self) -> None:
+        self._load_all()
+        own = self.host.pools.own
+        own.belong()
+        while self._link.poll_beside():
+            own.serve()
 
     def _load_all(self) -> None:
         warm()

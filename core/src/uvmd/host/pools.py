@@ -22,6 +22,13 @@ _IDLE_S: Final = 30.0
 Job = tuple[Callable[..., object], tuple[Any, ...]]
 
 
+def _do(pool: str, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+    try:
+        function(*args)
+    except Exception:
+        log.exception("a request's thread failed, ignoring", extra={"pool": pool})
+
+
 class _Worker:
     """A thread of a pool. It waits for its baton, which whoever gives it a job releases."""
 
@@ -87,13 +94,8 @@ class Pool:
 
     def _serve(self, worker: _Worker) -> None:
         while (job := self._next(worker)) is not None:
-            function, args = job
-            try:
-                function(*args)
-            except Exception:
-                log.exception("a request's thread failed, ignoring", extra={"pool": self._name})
-            # An idle thread must not keep the last request's data alive.
-            del job, function, args
+            _do(self._name, *job)
+            del job  # an idle thread must not keep the last request's data alive
 
     def _next(self, worker: _Worker) -> Job | None:
         """Wait for a job; None when there was none for a while, and the thread is to end."""
@@ -114,11 +116,37 @@ class Pool:
         return job
 
 
+class Own:
+    """What a thread that hands out jobs keeps for itself: one at a time, done once it is free."""
+
+    def __init__(self) -> None:
+        self._thread: int | None = None
+        self._job: Job | None = None
+
+    def belong(self) -> None:
+        """Keep jobs of the calling thread from now on."""
+        self._thread = threading.get_ident()
+
+    def keep(self, function: Callable[..., object], *args: Any) -> bool:
+        """Have the calling thread do it; False if it is another one, or has one already."""
+        if self._job is not None or threading.get_ident() != self._thread:
+            return False
+        self._job = function, args
+        return True
+
+    def serve(self) -> None:
+        """Do what was kept, if anything was. What it raises is logged."""
+        job, self._job = self._job, None
+        if job is not None:
+            _do("own", *job)
+
+
 class Pools:
     """The daemon's pools: finders, workers, and control (signals, shutdown, properties)."""
 
     def __init__(self) -> None:
         threading.stack_size(STACK_BYTES)
+        self.own = Own()
         self.work = Pool("work", 16)
         self.control = Pool("control", 4)
         self.find = Pool("find", 64)

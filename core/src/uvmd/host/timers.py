@@ -1,13 +1,16 @@
 """Deadlines and deferred calls of the poll thread.
 
-Only :meth:`Timers.post` may be called from other threads. The loop sleeps for what
-:meth:`Timers.run_due` returns; no thread sleeps for a timer.
+Only :meth:`Timers.post` may be called from any thread. The loop sleeps for what
+:meth:`Timers.run_due` returns; no thread sleeps for a timer. A thread that polls beside
+the loop's calls as that one does, in its turn; the loop is woken if it would sleep too long.
 """
 
 from __future__ import annotations
 
 import heapq
 import logging
+import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -46,11 +49,16 @@ class Timers:
         self._heap: list[Timer] = []
         self._cancelled = 0
         self._posted: deque[Call] = deque()
+        self._loop = threading.get_ident()
+        #: When the loop comes round by itself.
+        self._round = math.inf
 
     def call_later(self, delay_s: float, call: Call) -> Timer:
         """Have ``call`` called once on the poll thread, ``delay_s`` from now."""
         timer = Timer(self._clock() + delay_s, call, self)
         heapq.heappush(self._heap, timer)
+        if timer.when < self._round and threading.get_ident() != self._loop:
+            self._wake()
         return timer
 
     def post(self, call: Call) -> None:
@@ -71,6 +79,12 @@ class Timers:
 
         None: there is none. A call that raises is logged; the others still happen.
         """
+        self._loop = threading.get_ident()
+        left_s = self._run_due()
+        self._round = math.inf if left_s is None else self._clock() + left_s
+        return left_s
+
+    def _run_due(self) -> float | None:
         while self._posted:
             _run(self._posted.popleft())
         while self._heap:

@@ -1,8 +1,9 @@
-"""The daemon's end of the link: ask the monitor from any thread, hear of it on one.
+"""The daemon's end of the link: ask the monitor from any thread, hear of it on one at a time.
 
-One thread calls ``poll`` in a loop; it receives everything, wakes the threads whose
-answers came, and calls ``Events``. A call from that very thread receives by itself until
-its answer is there; events that arrive meanwhile wait for the next ``poll``.
+One thread calls ``poll`` in a loop; it receives, wakes the threads whose answers came, and
+calls ``Events``; another one may do so beside it (``polling.py``). A call from the very
+thread that does so receives by itself until its answer is there; events that arrive
+meanwhile wait for the next ``poll``.
 """
 
 from __future__ import annotations
@@ -10,16 +11,14 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import select
 import socket
 import struct
-import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from uvmd.monitor import packets, wire
 from uvmd.monitor.conversation import GRACE_S, Conversation, MonitorError, Step
+from uvmd.monitor.polling import Polling, Told
 from uvmd.monitor.reports import Completed, Earlier, Events, MonitorState, SlotState
 
 __all__ = ["Completed", "Earlier", "Events", "Link", "MonitorError", "MonitorState", "SlotState"]
@@ -40,19 +39,15 @@ class Link:
         #: Slots that earlier daemons made, by the request for which they did.
         self._earlier: dict[int, list[int]] = {}
         self._sock = sock
-        self._pending: deque[tuple[int, list[Any]]] = deque()
         self._talk = Conversation(sock, self._on_event)
+        self._polling = Polling(sock, self._talk)
         self._slots = itertools.count(1)
-        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poller = select.epoll()
-        self._poller.register(sock.fileno(), select.EPOLLIN)
-        self._poller.register(self._wakeup, select.EPOLLIN)
 
     def note_steps(self, step: Step) -> None:
         """Have every question to the monitor noted as a step of what the thread does."""
         self._talk.step = step
 
-    # The polling thread
+    # The polling threads
 
     def poll(self, timeout_s: float | None) -> bool:
         """Receive and dispatch what comes next, waiting at most so long; True if something came.
@@ -60,31 +55,29 @@ class Link:
         Raises:
             MonitorError: the monitor is gone; nothing can be done without it.
         """
-        self._talk.receiver = threading.get_ident()
-        if self._pending and self.events is not None:
-            self._dispatch()
-            return True
-        came = False
-        for fd, _ in self._poller.poll(timeout_s):
-            if fd == self._wakeup:
-                os.eventfd_read(self._wakeup)
-                came = True
-            elif self._talk.receive():
-                came = True
-        if self._pending and self.events is not None:
-            self._dispatch()
-        return came
+        return self._polling.poll(timeout_s, self.events)
+
+    def begin_beside(self) -> None:
+        """Let a second thread call :meth:`poll_beside`. By the thread that polls."""
+        self._polling.begin_beside()
+
+    def poll_beside(self) -> bool:
+        """As ``poll``, for a thread that has more to do; False when there is no monitor any more."""
+        assert self.events is not None
+        try:
+            self._polling.poll_beside(self.events)
+        except MonitorError:  # the other thread hears of it as well
+            self._polling.end_beside()
+            return False
+        return True
 
     def wake(self) -> None:
         """Make ``poll`` return."""
-        os.eventfd_write(self._wakeup, 1)
+        self._polling.wake()
 
     def close(self) -> None:
         """Close our end: the monitor takes it for the daemon's death."""
-        self._talk.lose("closed")
-        self._poller.close()
-        os.close(self._wakeup)
-        self._sock.close()
+        self._polling.close()
 
     # Calls
 
@@ -380,20 +373,14 @@ class Link:
     def _on_event(self, op: int, fields: list[Any]) -> None:
         if op not in _EVENTS:
             raise wire.WireError(f"operation {op} is not for us")
-        self._pending.append((op, fields))
-
-    def _dispatch(self) -> None:
-        assert self.events is not None
-        while self._pending:
-            op, fields = self._pending.popleft()
-            _EVENTS[op](self.events, fields)
+        self._polling.heard(_EVENTS[op], fields)
 
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-_EVENTS: dict[int, Callable[[Events, list[Any]], None]] = {
+_EVENTS: dict[int, Told] = {
     wire.BRIDGE_UP: lambda events, fields: events.bridge_up(*fields),
     wire.BRIDGE_FRAME: lambda events, fields: events.bridge_frame(*fields),
     wire.BRIDGE_AGAIN: lambda events, fields: events.bridge_again(*fields),
