@@ -146,6 +146,14 @@ def test_whatever_comes_back_is_an_answer_or_refused(data: bytes) -> None:
         assert data == struct.pack("<I", len(body)) + body
 
 
+def test_a_question_that_nobody_reads_is_given_up_at_the_deadline(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, _ = pair
+    with pytest.raises(TimeoutError):
+        send_question(ours, 7, b"x" * (16 << 20), time.monotonic() + 0.02)
+
+
 def test_an_answer_is_waited_for_until_the_deadline(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     theirs.sendall(struct.pack("<I", 10) + b"half")

@@ -2,7 +2,8 @@
 
 Four lanes: inline on the poll thread (Negotiate, Start, Wait: none of them blocks), the
 control pool (what must not wait behind slow work), the work pool, and the pool of what may
-wait for hardware, whose requests are answered in time even so. In a VM with
+wait for hardware, whose requests are answered in time even so. A thread that has read a
+request may serve it in the pool's place (``host.pools.own``). In a VM with
 confidential hardware one request runs at a time, in order of arrival, over all
 connections; waits are exempt once their turn has come.
 """

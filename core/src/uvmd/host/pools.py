@@ -1,7 +1,7 @@
 """Small thread pools for the work that blocks.
 
 Threads come when there is work and none is free, and go when they have been idle for a while:
-an idle daemon has one thread. Not concurrent.futures: its threads stay for ever, and nobody
+an idle daemon has those that read. Not concurrent.futures: its threads stay for ever, and nobody
 here waits for a result.
 """
 

@@ -5,7 +5,8 @@ whoever has it receives and dispatches, so that everything is told in its order 
 thread at a time. A second thread may wait beside it. Both wait for the socket exclusively,
 the second one first in line: it gets what comes while it waits, and what comes while it
 does something else goes to the first. What it reads it can so begin to serve at once,
-without another thread that would have to be woken for it.
+without another thread that would have to be woken for it (docs/decisions/0023). Elsewhere
+*the poll thread* is whoever has the turn.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ _ANSWER = struct.Struct("<I")
 _CHUNK = 1 << 18
 #: What nearly every answer fits into; room for a chunk takes longer than reading it.
 _FIRST = 1 << 13
+#: As a plain number: an enumeration's flag takes longer than the call.
+_NOW = int(socket.MSG_DONTWAIT)
 
 
 class Broken(Exception):
@@ -46,8 +48,13 @@ def send_question(sock: socket.socket, op: int, body: bytes, deadline: float) ->
     Raises:
         TimeoutError, OSError: not until the deadline (monotonic clock), or the peer is gone.
     """
-    sock.settimeout(_left(deadline))
-    sock.sendall(_QUESTION.pack(len(body), op) + body)
+    message = memoryview(_QUESTION.pack(len(body), op) + body)
+    while message:
+        # There is nearly always room: a time limit of the socket's would be asked for, and polled, first.
+        try:
+            message = message[sock.send(message, _NOW) :]
+        except BlockingIOError:
+            _wait(sock, select.POLLOUT, deadline)
 
 
 def receive_answer(sock: socket.socket, deadline: float) -> bytes:
@@ -59,7 +66,7 @@ def receive_answer(sock: socket.socket, deadline: float) -> bytes:
     """
 
     def receive(size: int) -> bytes:
-        sock.settimeout(_left(deadline))
+        _wait(sock, select.POLLIN, deadline)
         return sock.recv(size)
 
     message = _receive(receive, _ANSWER)
@@ -126,8 +133,9 @@ def _more(receive: Callable[[int], bytes], size: int) -> bytes:
     return more
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
+def _wait(sock: socket.socket, for_: int, deadline: float) -> None:
+    left_s = deadline - time.monotonic()
+    poll = select.poll()
+    poll.register(sock, for_)
+    if left_s <= 0 or not poll.poll(left_s * 1000):
         raise TimeoutError("too late")
-    return left
