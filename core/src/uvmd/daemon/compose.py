@@ -205,12 +205,12 @@ class Daemon:
 
     def stop(self, reason: str) -> None:
         """The monitor wants everything to end."""
-        self.stopping = reason
+        self.ask_to_stop(reason)
 
     def ask_to_stop(self, reason: str) -> None:
         """Ask for the same from a signal handler."""
         self.stopping = reason
-        self._link.wake()
+        self._link.wake()  # it may have been read beside the loop
 
     def ask_to_leave(self, reason: str) -> None:
         """Ask, from a signal handler, for the end of this daemon alone."""
