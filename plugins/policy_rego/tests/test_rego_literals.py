@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from policies import container, policy
 
-from uvmd_policy_rego import literals
+from uvmd_policy_rego import literals, modules
 from uvmd_policy_rego.literals import split
 
 values = st.recursive(
@@ -66,3 +66,59 @@ def test_in_doubt_the_text_stays_whole(text: str) -> None:
 def test_a_tools_policy_loses_all_its_lists() -> None:
     found = split(policy(container(), fragments=[], external_processes=[]))
     assert set(found.lists) == {"containers", "fragments", "external_processes"}
+
+
+ALIAS = "mount_overlay := data.framework.mount_overlay"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        'api_version := "0.12.0"  # "as of today"',
+        "import rego.v1",
+        "import future.keywords.in",
+        'dump_stacks := {"allowed": true, "list": [1, -2.5e3, null]}\r',
+        'reason := {"errors": data.framework.errors}',
+        "exec_external = data.framework.exec_in_container",
+        "# x := {",
+    ],
+)
+def test_a_rule_that_is_the_frameworks_is_asked_for_there(more: str) -> None:
+    assert modules.frameworks_rules(f"package policy\n{more}\n{ALIAS}\n") == {"mount_overlay"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        f"{ALIAS}",
+        'mount_overlay := {"allowed": true}',
+        "default mount_overlay := false",
+        "x {",
+        "x if {",
+        "x := {",
+        "x := `",
+        "mount_overlay.allowed := true",
+        "mount_overlay[x] := true",
+        "x := input.y",
+        "x := count([1])",
+        "x := [1 | true]",
+        "import data.other",
+        "import rego.v1 as data",
+        'x := {"allowed": true} { input.y }',
+        "x := true if input.y",
+        "x := 1; y := 2",
+        "package other",
+        'else := "x"  {',
+    ],
+)
+def test_where_a_line_could_mean_more_every_rule_is_the_policys(more: str) -> None:
+    assert modules.frameworks_rules(f"package policy\n{more}\n{ALIAS}\n") == frozenset()
+    assert modules.frameworks_rules(f"package policy\n{ALIAS}\n{more}\n") == frozenset()
+    assert modules.frameworks_rules(f"package other\n{ALIAS}\n") == frozenset()
+
+
+def test_a_long_line_that_does_not_fit_is_refused_quickly() -> None:
+    line = "x := [" + "1, " * 50_000 + "1e" * 50_000 + "]!"
+    assert modules.frameworks_rules(f"package policy\n{line}\n{ALIAS}\n") == frozenset()
+    assert modules.frameworks_rules(f"package policy\nx := {'1' * 100_000}!\n{ALIAS}\n") == frozenset()

@@ -37,6 +37,7 @@ class Documents:
         self._pure = modules.is_static(left)
         #: Whether the candidates are the same at every question.
         self.static = self._pure or modules.is_settled(left)
+        self._frameworks = modules.frameworks_rules(left)
         self._reads_mounts = modules.reads_mounts(left)
         self.default_mounts = [dict(mount) for mount in default_mounts]
         self.added_mounts = 0
@@ -83,6 +84,10 @@ class Documents:
         if self._indexed_late():
             self._refresh()
         return self._engine.find(path)
+
+    def rule_of(self, point: str) -> str:
+        """Return where the rule of an enforcement point is: in the framework, if it is only that."""
+        return f"data.{'framework' if point in self._frameworks else 'policy'}.{point}"
 
     def find_result(self, path: str) -> dict[str, Any]:
         """Return the object that a rule yields, empty if undefined, its metadata applied.

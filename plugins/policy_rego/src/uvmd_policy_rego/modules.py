@@ -32,6 +32,14 @@ _DECLARING = re.compile(
     r"\b(?:with|fragments|containers|external_processes|platform_rules|transparency_trust_lists"
     r"|api_version|api_svn|framework_version|framework_svn)\b"
 )
+#: One declaration of a value that is written out, the framework's included; nothing is called or chosen.
+_WRITTEN_OUT = re.compile(
+    r"[ \t]*([a-z0-9_]+)[ \t]*:?=[ \t]*"
+    r'((?:""|true|false|null|-?[0-9][0-9.eE+-]*+|data\.framework\.[a-z0-9_]+|[][{},: \t])++)'
+    r'(?:"")?[ \t\r]*'
+)
+_IMPORT = re.compile(r"[ \t]*import[ \t]+(?:rego\.v1|future\.keywords(?:\.[a-z]+)?)[ \t\r]*")
+_PAIRS = ("[]", "{}")
 _PLAIN_VERSION = re.compile(r'^(?:api|framework)_(?:version|svn)[ \t]*:?=[ \t]*""[ \t\r]*$', re.MULTILINE)
 
 
@@ -79,6 +87,27 @@ def is_settled(left: str) -> bool:
     texts, and nothing here speaks of either.
     """
     return _DECLARING.search(_PLAIN_VERSION.sub("", bare(left))) is None
+
+
+def frameworks_rules(left: str) -> frozenset[str]:
+    """Return the rules of a policy of which each is the framework's of the same name, and nothing else.
+
+    ``left`` is what ``literals.split`` left of it. Where a line is more than a declaration
+    that is written out there are none: there could be another rule of the name, or the line
+    could be part of something else.
+    """
+    package, *lines = bare(left).split("\n")
+    if package.rstrip() != "package policy":
+        return frozenset()
+    declared: dict[str, str] = {}
+    for line in lines:
+        if line.strip() in ("", '""') or _IMPORT.fullmatch(line):
+            continue
+        found = _WRITTEN_OUT.fullmatch(line)
+        if found is None or found[1] in declared or any(line.count(a) != line.count(b) for a, b in _PAIRS):
+            return frozenset()
+        declared[found[1]] = found[2].strip()
+    return frozenset(name for name, value in declared.items() if value == f"data.framework.{name}")
 
 
 def reads_mounts(text: str) -> bool:

@@ -77,7 +77,7 @@ class Session:
             documents.carry_out(seen.operations)
             return {**seen.result}
         documents.set_input(input, text)
-        result, operations = documents.find_result_alone(f"data.policy.{point}")
+        result, operations = documents.find_result_alone(documents.rule_of(point))
         documents.carry_out(operations)
         info = self._point_info(point)
         if result:
