@@ -39,7 +39,7 @@ _WRITTEN_OUT = re.compile(
     r'(?:"")?[ \t\r]*'
 )
 _IMPORT = re.compile(r"[ \t]*import[ \t]+(?:rego\.v1|future\.keywords(?:\.[a-z]+)?)[ \t\r]*")
-_PAIRS = ("[]", "{}")
+_PAIRS = (("[", "]"), ("{", "}"))
 _PLAIN_VERSION = re.compile(r'^(?:api|framework)_(?:version|svn)[ \t]*:?=[ \t]*""[ \t\r]*$', re.MULTILINE)
 
 
