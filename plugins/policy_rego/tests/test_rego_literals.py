@@ -104,6 +104,8 @@ def test_a_rule_that_is_the_frameworks_is_asked_for_there(more: str) -> None:
         "x := count([1])",
         "x := [1 | true]",
         "import data.other",
+        'data := {"framework": {}}',
+        "1x := 1",
         "import rego.v1 as data",
         'x := {"allowed": true} { input.y }',
         "x := true if input.y",

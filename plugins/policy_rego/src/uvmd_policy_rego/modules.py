@@ -104,9 +104,12 @@ def frameworks_rules(left: str) -> frozenset[str]:
         if line.strip() in ("", '""') or _IMPORT.fullmatch(line):
             continue
         found = _WRITTEN_OUT.fullmatch(line)
-        if found is None or found[1] in declared or any(line.count(a) != line.count(b) for a, b in _PAIRS):
+        if found is None or any(line.count(opens) != line.count(closes) for opens, closes in _PAIRS):
             return frozenset()
-        declared[found[1]] = found[2].strip()
+        name, value = found[1], found[2].strip()
+        if name in declared or not is_identifier(name):
+            return frozenset()
+        declared[name] = value
     return frozenset(name for name, value in declared.items() if value == f"data.framework.{name}")
 
 
