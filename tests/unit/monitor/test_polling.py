@@ -45,7 +45,6 @@ class Both:
             name: threading.Thread(target=target, name=name, daemon=True)
             for name, target in (("loop", self._loop), ("beside", self._beside))
         }
-        self.link.begin_beside()
         for thread in self.threads.values():
             thread.start()
         self.settle()
@@ -223,7 +222,6 @@ def test_the_end_of_the_monitor_or_nonsense_from_it_ends_both(both: Both, packet
 def test_a_link_that_is_closed_lets_the_one_beside_go() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     link = Link(theirs, Seen())
-    link.begin_beside()
 
     def read() -> None:
         while link.poll_beside():

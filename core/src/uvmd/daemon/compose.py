@@ -181,13 +181,9 @@ class Daemon:
         verify.judge(self.gate, found)
 
     def warm_up(self) -> None:
-        """Load what a request will need, on a thread of its own, which then reads beside the loop's.
-
-        By the loop.
-        """
+        """Load what a request will need, on a thread of its own, which then reads beside the loop's."""
         if not self._warm:
             self._warm = True
-            self._link.begin_beside()
             threading.Thread(target=self._read_beside, name="reader", daemon=True).start()
 
     def _read_beside(self) -> None:

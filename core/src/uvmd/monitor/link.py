@@ -57,10 +57,6 @@ class Link:
         """
         return self._polling.poll(timeout_s, self.events)
 
-    def begin_beside(self) -> None:
-        """Let a second thread call :meth:`poll_beside`. By the thread that polls."""
-        self._polling.begin_beside()
-
     def poll_beside(self) -> bool:
         """As ``poll``, for a thread that has more to do; False when there is no monitor any more."""
         assert self.events is not None

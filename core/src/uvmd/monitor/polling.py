@@ -39,10 +39,11 @@ class Polling:
         self._turn = threading.Lock()
         self._turn.acquire()
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._first = select.epoll()
-        self._first.register(sock.fileno(), select.EPOLLIN)
+        self._second, self._first = select.epoll(), select.epoll()
+        for poller in (self._second, self._first):  # in line, in this order
+            poller.register(sock.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self._first.register(self._wakeup, select.EPOLLIN)
-        self._second: select.epoll | None = None
+        self._beside = False
         #: What a dispatch beside has raised: nobody has served that event.
         self._failure: BaseException | None = None
 
@@ -87,21 +88,13 @@ class Polling:
         """Make ``poll`` return. From any thread."""
         os.eventfd_write(self._wakeup, 1)
 
-    def begin_beside(self) -> None:
-        """Make room for the second thread; by the one that has the turn."""
-        exclusively = select.EPOLLIN | select.EPOLLEXCLUSIVE
-        self._second = select.epoll()
-        self._first.unregister(self._sock.fileno())
-        for poller in (self._second, self._first):  # in line, in this order
-            poller.register(self._sock.fileno(), exclusively)
-
     def poll_beside(self, events: Events) -> None:
         """Wait as the second thread; receive and dispatch what is there, in a turn.
 
         Raises:
             MonitorError: the monitor is gone.
         """
-        assert self._second is not None, "begin_beside() comes first"
+        self._beside = True
         self._second.poll()
         with self._turn:
             self._talk.receiver = threading.get_ident()
@@ -125,20 +118,19 @@ class Polling:
 
     def end_beside(self) -> None:
         """The second thread, which there is no monitor for any more, lets go."""
-        if self._second is not None:
-            self._second.close()
-            self._sock.close()
+        self._second.close()
+        self._sock.close()
 
     def close(self) -> None:
         """Fail all calls, and let go of everything. By the thread that has the turn, or after its end."""
         self._talk.lose("closed")
         self._first.close()
         os.close(self._wakeup)
-        if self._second is None:
-            self._sock.close()
-        else:  # wakes the second thread, which closes it
+        if self._beside:  # the second thread is woken, and closes what it waits for
             with suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
+        else:
+            self.end_beside()
         self._turn.release()
 
     def _dispatch(self, events: Events) -> None:
