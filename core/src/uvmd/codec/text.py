@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any, NoReturn
 
+from uvmd.codec.compact import encoder
 from uvmd.errors import InvalidMessage
 
 #: Levels of nesting. The scanner recurses in C; our threads have stacks of 512 KiB.
@@ -78,7 +79,7 @@ def _decoder(hook: Any) -> json.JSONDecoder:
 
 _LENIENT = _decoder(_object)
 _STRICT = _decoder(_object_without_duplicates)
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False, allow_nan=False)
+_encode = encoder(ensure_ascii=False, allow_nan=False)
 
 
 def parse(text: bytes | str, *, what: str, strict: bool = False) -> Any:
@@ -119,7 +120,7 @@ def dumps(value: Any) -> bytes:
         ValueError, TypeError: it holds something that JSON has not (NaN, a bytes object).
     """
     # File names from the system may carry surrogate escapes; a host must still get UTF-8.
-    return _ENCODER.encode(value).encode("utf-8", "replace")
+    return _encode(value).encode("utf-8", "replace")
 
 
 def _is_deeper_than(value: Any, limit: int) -> bool:

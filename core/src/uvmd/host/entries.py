@@ -13,9 +13,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from uvmd.codec import compact
 from uvmd.linux.files import unlink_if_there
 
 Mark = dict[str, int]
+_encode = compact.encoder()
 
 
 class Entries:
@@ -88,4 +90,4 @@ def mark_of(text: bytes) -> Mark:
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:
-    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+    return _encode(entry).encode() + b"\n"

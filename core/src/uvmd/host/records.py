@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from uvmd.api.resources import MAX_RECORD_BYTES, Record
+from uvmd.codec import compact
 from uvmd.errors import Failed
 from uvmd.host.latest import Latest
 from uvmd.host.table import MountTable
@@ -24,8 +25,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 #: Changes that were made and may not be answered yet: the answer follows at once.
 MAX_DONE = 64
-# json.dumps would make one a call.
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_encode = compact.encoder(allow_nan=False)
 Key = tuple[str, str]
 #: The host's request for which a change was begun, and the places where it would mount.
 Interrupted = tuple[Any, ...]

@@ -15,6 +15,7 @@ from operator import is_
 from typing import TYPE_CHECKING, Any, Final
 
 from uvmd.api.policy import Decision
+from uvmd.codec import compact
 from uvmd.host.doing import Doing, doing
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _name_of(here: Doing, asked: Sequence[Asked]) -> str:
 def _name(asked: Sequence[Asked]) -> str:
     from hashlib import sha256  # only a VM under a policy needs it
 
-    texts = [json.dumps(input, sort_keys=True, default=_plain) for _, input in asked]
+    texts = [_sorted(input) for _, input in asked]
     digest = sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
     return f"{' '.join(point for point, _ in asked)} {digest}"
 
@@ -105,3 +106,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return sorted(value) if isinstance(value, set | frozenset) else list(value)
+
+
+# By this a yes of an earlier release is found.
+_sorted = compact.encoder(separators=(", ", ": "), sort_keys=True, default=_plain)

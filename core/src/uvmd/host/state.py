@@ -7,8 +7,11 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from uvmd.codec import compact
 from uvmd.host.entries import Entries, Mark, mark_of
 from uvmd.host.latest import Latest
+
+_encode = compact.encoder()
 
 
 class FileState:
@@ -61,7 +64,7 @@ class FileState:
         Raises:
             OSError: it could not be written; the old value stays.
         """
-        text = json.dumps(dict(value), separators=(",", ":")).encode()
+        text = _encode(dict(value)).encode()
         with self._mutex:
             self._file.keep(text)
             self._mark = mark_of(text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -48,15 +48,14 @@ def open_known_beneath(root_fd: int, relatives: Iterable[str], flags: int) -> It
 
     Raises OSError, EAGAIN too: :func:`openat_beneath` may well open it.
     """
-    for relative in relatives:
-        yield _open_known(root_fd, relative, flags)
+    return map(_opener_of_known(root_fd, flags), relatives)
 
 
-def _open_known(root_fd: int, relative: str, flags: int) -> int:
+def _opener_of_known(root_fd: int, flags: int) -> Callable[[str], int]:
     from uvmd.linux import syscalls
 
     resolve = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_CACHED
-    return syscalls.openat2(root_fd, relative, flags, resolve=resolve)
+    return lambda relative: syscalls.openat2(root_fd, relative, flags, resolve=resolve)
 
 
 class Known(NamedTuple):
@@ -71,10 +70,10 @@ def known_on_the_way(root_fd: int, relative: str) -> Known | None:
 
     There may be more of it. Raises nothing.
     """
-    names = relative.split("/")
+    names, open_known = relative.split("/"), _opener_of_known(root_fd, os.O_PATH | os.O_DIRECTORY)
     for depth in range(len(names), 0, -1):
         try:
-            return Known(_open_known(root_fd, "/".join(names[:depth]), os.O_PATH | os.O_DIRECTORY), depth)
+            return Known(open_known("/".join(names[:depth])), depth)
         except OSError:
             continue
     return None
@@ -129,7 +128,7 @@ def ensure_directory_beneath(
     what it made is gone again. ``known`` is where to begin, else that is looked for.
     """
     if known is not None:
-        return _make_from(os.dup(known.fd), known.depth, root, relative.split("/"), mode)
+        return _make_from(known.fd, known.depth, root, relative.split("/"), mode)
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -142,28 +141,35 @@ def ensure_directory_beneath(
         fd, there = _open_what_is_there(root_fd, names)
     finally:
         os.close(root_fd)
-    return _make_from(fd, there, root, names, mode)
+    try:
+        return _make_from(fd, there, root, names, mode)
+    finally:
+        os.close(fd)
 
 
-def _make_from(fd: int, there: int, root: str, names: list[str], mode: int) -> tuple[int, list[str]]:
-    """Make what is missing below a descriptor, which is closed."""
+def _make_from(start: int, there: int, root: str, names: list[str], mode: int) -> tuple[int, list[str]]:
+    """Make what is missing below a descriptor, which stays the caller's."""
     made: list[str] = []
     path = "/".join([root.rstrip("/"), *names[:there]])
+    fd = start
     try:
-        for name in names[there:]:
+        for name in names[there:] or ["."]:
             path = f"{path}/{name}"
             try:
                 os.mkdir(name, mode, dir_fd=fd)
-                made.append(path)
             except FileExistsError:
-                pass
-            deeper = openat_beneath(fd, name, _DIRECTORY)
-            os.close(fd)
+                deeper = openat_beneath(fd, name, _DIRECTORY)
+            else:
+                made.append(path)
+                deeper = os.open(name, _DIRECTORY, dir_fd=fd)
+            if fd != start:
+                os.close(fd)
             fd = deeper
             if made and made[-1] == path:
                 os.fchmod(fd, mode)  # the daemon's umask is 077
     except BaseException:
-        os.close(fd)
+        if fd != start:
+            os.close(fd)
         remove_empty(made)
         raise
     return fd, made
