@@ -1,6 +1,6 @@
 """Envelopes that real signing services and a real ledger made, and made ones of their shapes.
 
-The real ones are github.com/microsoft/cosesign1go's, and stay there: UVMD_COSESIGN1GO names
+The real ones are github.com/microsoft/cosesign1go's, and stay there: COSESIGN1GO names
 the folder ``pkg/cosesign1`` of a checkout; without it they are looked for beside the repository.
 """
 
@@ -29,7 +29,7 @@ from uvmd_policy_rego.envelopes.reader import Reader
 from uvmd_policy_rego.envelopes.trust_lists import parse_trust_list
 from uvmd_policy_rego.ledgers import Ledgers
 
-VARIABLE = "UVMD_COSESIGN1GO"
+VARIABLE = "COSESIGN1GO"
 BESIDE = Path(__file__).parents[4] / "shared/data/cosesign1go"
 
 
