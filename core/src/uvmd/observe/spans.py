@@ -115,10 +115,11 @@ class Spans:
         """Report a request that has just ended. ``carrier`` holds the caller's trace context."""
         trace_id, parent_id, trace_state = parent_of(carrier)
         duration_ns = int(duration_s * 1e9)
+        random = os.urandom(24).hex()
         span = Span(
             name=name,
-            trace_id=trace_id or os.urandom(16).hex(),
-            span_id=os.urandom(8).hex(),
+            trace_id=trace_id or random[16:],
+            span_id=random[:16],
             parent_id=parent_id,
             trace_state=trace_state,
             started_ns=time.time_ns() - duration_ns,
