@@ -110,8 +110,6 @@ def measured(words: Sequence[str], stances: Sequence[Stance], quick: bool) -> It
     for word in words:
         for stance in [SHIPPED] if word in ONCE else stances:
             print(f"measuring {word} ({stance.title}) ...", file=sys.stderr)
-            if why := calibration.settle():
-                print(f"caches are as they were: {why}", file=sys.stderr)
             for figure in known[word](stance):
                 bar = None if stance is REGO and word in TOGETHER else figure.bar
                 yield replace(figure, stance=stance.title, bar=bar)
@@ -129,6 +127,8 @@ def main() -> int:
     )
     asked = parser.parse_args()
     bare.become_subreaper()
+    if why := calibration.settle():
+        print(f"the kernel's caches are as they were: {why}", file=sys.stderr)
     known = sections(asked.quick)
     chosen = asked.only or list(known)
     if unknown := set(chosen) - set(known):

@@ -18,6 +18,7 @@ from uvmd.errors import (
     Refused,
     RuntimeFailed,
 )
+from uvmd.host.journal import Journal
 from uvmd.host.operations import delete, exec
 from uvmd.host.requests import ExecuteRequest
 from uvmd.linux import proc
@@ -40,6 +41,25 @@ def test_a_stopped_container_goes_with_all_it_had(bench: Bench) -> None:
     assert bench.monitor.containers == {}
     with pytest.raises(ContainerNotFound):
         delete.delete(bench.ctx, "c1")
+
+
+def test_directories_made_for_a_bundle_alone_go_with_it_and_shared_ones_stay(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = bench.bundle("c1").parent
+    for place, left in ((usual / "odd" / "way", []), (usual / "c" / "odd", ["c"]), (usual / "pods", ["pods"])):
+        monkeypatch.setattr(bench, "bundle", lambda id_, place=place: place / id_)
+        before = sorted(os.listdir(usual))
+        bench.create()
+        (container,) = bench.ctx.registry.containers()
+        assert [os.path.basename(made) for made in container.made_parents] == [*place.relative_to(usual).parts]
+        (entry,) = Journal(str(bench.run_dir)).containers()
+        assert entry["made_parents"] == [*container.made_parents]
+        bench.start()
+        bench.monitor.end(bench.ctx.registry.get("c1").init.slot, 0)  # type: ignore[union-attr]
+        delete.delete(bench.ctx, "c1")
+        assert sorted(os.listdir(usual)) == sorted([*before, *left])
+    assert os.listdir(usual / "c") == []
 
 
 def test_a_running_container_is_refused_and_untouched(bench: Bench) -> None:

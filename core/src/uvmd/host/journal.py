@@ -185,6 +185,7 @@ def container_entry(container: Container, state: State, doing: str) -> Entry:
         "tee_log": container.tee_log,
         "sandbox_root": container.sandbox_root,
         "made_bundle": container.made_bundle,
+        "made_parents": list(container.made_parents),
         "made_root": container.made_root,
         "existed": list(container.existed),
         "security_context": container.security_context,
@@ -260,6 +261,7 @@ def read_container(entry: Entry) -> Container:
         tee_log=entry["tee_log"],
         sandbox_root=entry["sandbox_root"],
         made_bundle=entry["made_bundle"],
+        made_parents=tuple(entry.get("made_parents", ())),  # unknown to earlier releases
         made_root=entry["made_root"],
         existed=tuple(entry["existed"]),
         security_context=entry["security_context"],

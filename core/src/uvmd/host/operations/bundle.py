@@ -40,6 +40,7 @@ def prepare(ctx: Context, container: Container, planned: Planned, undo: Undo) ->
     fd, made = paths.ensure_directory_beneath(root, os.path.relpath(container.bundle, root), BUNDLE_MODE)
     try:
         undo.callback(paths.remove_empty, made, step="remove the bundle")
+        container.made_parents = tuple(made[:-1])
         sandbox.make_shared(ctx, container, planned, wants_log_mount(planned.spec), undo)
         places = pod_sources.make(ctx, container, planned.sources, undo)
         context_dir.make(container, planned.context, undo)

@@ -32,6 +32,8 @@ _START_S = 90.0
 #: Noted beside the request: the checks are done, from here on it is removed.
 _BEGUN: Final = "deleting"
 
+#: Directories that all bundles of a host share; they stay.
+_SHARED = ("c", "pods")
 #: Where hosts of the second generation put bundles: POD/CONTAINER.
 _PODS: Final = "/run/gcs/pods"
 
@@ -144,10 +146,14 @@ def take_down(ctx: Context, container: Container) -> list[UvmdError]:
 
 
 def _remove_parent(container: Container) -> None:
-    """A pod's directory of the newer layout is nobody's once its last bundle is gone."""
+    """A pod's directory of the newer layout is nobody's once its last bundle is gone.
+
+    Nor is what was made for a bundle at a place that no host has otherwise.
+    """
     parent = posixpath.dirname(container.bundle)
     if container.is_sandbox and is_below(parent, _PODS):
         remove_empty([parent])
+    remove_empty([made for made in container.made_parents if posixpath.basename(made) not in _SHARED])
 
 
 def _journal(ctx: Context, container: Container) -> None:
