@@ -10,7 +10,6 @@ from pathlib import Path
 
 from report import milliseconds
 
-
 _REST_S = 5.0
 
 

@@ -47,12 +47,13 @@ def test_directories_made_for_a_bundle_alone_go_with_it_and_shared_ones_stay(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = bench.bundle("c1").parent
-    for place, left in ((usual / "odd" / "way", []), (usual / "c" / "odd", ["c"]), (usual / "pods", ["pods"])):
+    for way, left in (("odd/way", []), ("c/odd", ["c"]), ("pods", ["pods"])):
+        place = usual / way
         monkeypatch.setattr(bench, "bundle", lambda id_, place=place: place / id_)
         before = sorted(os.listdir(usual))
         bench.create()
         (container,) = bench.ctx.registry.containers()
-        assert [os.path.basename(made) for made in container.made_parents] == [*place.relative_to(usual).parts]
+        assert [os.path.basename(made) for made in container.made_parents] == way.split("/")
         (entry,) = Journal(str(bench.run_dir)).containers()
         assert entry["made_parents"] == [*container.made_parents]
         bench.start()
