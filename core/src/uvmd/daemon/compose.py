@@ -200,13 +200,13 @@ class Daemon:
             self._beside.start()
 
     def stop(self, reason: str) -> None:
-        """The monitor wants everything to end."""
+        """The monitor wants everything to end. The loop need not be who has read that."""
         self.ask_to_stop(reason)
 
     def ask_to_stop(self, reason: str) -> None:
         """Ask for the same from a signal handler."""
         self.stopping = reason
-        self._link.wake()  # it may have been read beside the loop
+        self._link.wake()
 
     def ask_to_leave(self, reason: str) -> None:
         """Ask, from a signal handler, for the end of this daemon alone."""

@@ -35,7 +35,6 @@ class Opener:
         self._keep(fd)
         return fd
 
-
     def known_on_the_way(self, path: str) -> paths.Known | None:
         """Open as much of a path as is there, and for which no file system must be asked."""
         known = paths.known_on_the_way(self._root, path[1:])
