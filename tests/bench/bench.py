@@ -86,7 +86,7 @@ def sections(quick: bool) -> dict[str, Callable[[Stance], Iterable[Figure]]]:
             scrape.of_containers(stance, 10 if quick else 100, 5 if quick else 50),
             scrape.unread(stance, 2 if quick else 10),
         ],
-        "overlay": lambda stance: [overlays.added_and_removed(stance, 5 * count)],
+        "overlay": lambda stance: [overlays.added_and_removed(stance, count // 2)],
         "image": lambda _: image_against_tools((256 if quick else 1024) << 20, 1 if quick else 3),
         "restart": lambda stance: restarts.killed(stance, 5 if quick else 50, 2 if quick else 10),
         "network": lambda stance: [adapters.added_to_a_pod(stance, count)],

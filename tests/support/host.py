@@ -136,11 +136,15 @@ class Connection:
     def continue_ids(self, above: int) -> None:
         self._ids = itertools.count(above + 1)
 
-    def pump(self, timeout_s: float) -> bool:
-        """Take in what arrives within the time; False if nothing did."""
+    def hears(self, timeout_s: float) -> bool:
+        """Wait until something arrives; False if nothing did within the time."""
         if self._read_fd < 0:
             raise Gone("we closed the bridge")
-        if not select.select([self._read_fd], [], [], max(timeout_s, 0))[0]:
+        return bool(select.select([self._read_fd], [], [], max(timeout_s, 0))[0])
+
+    def pump(self, timeout_s: float) -> bool:
+        """Take in what arrives within the time; False if nothing did."""
+        if not self.hears(timeout_s):
             return False
         try:
             data = os.read(self._read_fd, MAX_OUTBOUND)
