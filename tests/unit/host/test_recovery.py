@@ -355,6 +355,49 @@ def test_a_delete_goes_on_and_says_that_it_is_done(bench: Bench) -> None:
         delete.delete(bench.ctx, "c1")
 
 
+@pytest.mark.parametrize("state", [State.CREATED, State.TERMINATED])
+def test_a_delete_that_was_noted_and_not_journalled_is_done(bench: Bench, state: State) -> None:
+    with working_for(Doing(3)):
+        bench.create()
+    if state is State.TERMINATED:
+        bench.start()
+        bench.monitor.end(1, 0)
+    reborn(bench, 7)
+    with working_for(Doing(7, again=True, notes={"deleting": b""})):
+        delete.delete(bench.ctx, "c1")
+    assert bench.ctx.registry.find("c1") is None
+    assert bench.monitor.containers == {}
+    assert bench.files() == ["run/console", "run/containers", "run/journal"]
+
+
+def test_a_delete_that_was_done_leaves_a_later_container_of_its_id(bench: Bench) -> None:
+    with working_for(Doing(8)):
+        bench.create()
+    reborn(bench, 7)
+    with working_for(Doing(7, again=True, notes={"deleting": b""})):
+        delete.delete(bench.ctx, "c1")
+    assert bench.ctx.registry.get("c1").state is State.CREATED
+
+
+def test_a_delete_under_another_monitor_knows_what_an_earlier_ones_request_created(bench: Bench) -> None:
+    with working_for(Doing(90)):
+        bench.create()
+    bench.monitor.slots.clear()
+    reborn(bench, 7)
+    with working_for(Doing(7, again=True, notes={"deleting": b""})):
+        delete.delete(bench.ctx, "c1")
+    assert bench.ctx.registry.find("c1") is None
+
+
+def test_a_delete_that_was_only_noted_spares_what_runs_by_now(bench: Bench) -> None:
+    with working_for(Doing(3)):
+        bench.running()
+    reborn(bench, 7)
+    with working_for(Doing(7, again=True, notes={"deleting": b""})), pytest.raises(InvalidState):
+        delete.delete(bench.ctx, "c1")
+    assert bench.ctx.registry.get("c1").state is State.RUNNING
+
+
 def test_slots_of_a_request_are_left_to_it_and_go_with_it(bench: Bench) -> None:
     bench.monitor.slots[8] = FakeSlot(8, pid=4242, request=7)
     bench.monitor.earlier = {7: [8]}

@@ -142,6 +142,8 @@ def _take_up(
         if (found := _slot_of(init, slots)) is not None:
             container.notified = found.told
             container.exit_type = EXIT_TYPES.get(found.signalled, container.exit_type)
+        else:
+            container.created_by = 0  # another monitor's number; this one's began anew
     for process in execs:
         # One that the monitor no longer has was acknowledged: nobody can ask for it again.
         if _slot_of(process, slots) is not None:

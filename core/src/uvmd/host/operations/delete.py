@@ -7,7 +7,7 @@ import logging
 import posixpath
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from uvmd.api.resources import Kind
@@ -75,13 +75,23 @@ def delete(ctx: Context, container_id: str) -> None:
 def _finish(ctx: Context, container_id: str) -> None:
     """Go on with a removal that an earlier daemon began for this very request.
 
-    Raises UvmdError: what could not be removed.
+    Raises:
+        UvmdError: what could not be removed; or nothing was yet, and now it is in use.
     """
     container = ctx.registry.find(container_id)
-    if container is None or container.deleted_by != doing().number:
-        return
     with ctx.changing(*_lock_keys(ctx, container_id), who=f"delete {container_id:.140}"):
-        errors = take_down(ctx, container)
+        # The monitor's numbers grow: what was created by a later request is another container.
+        # The journal cannot say it: the note is older than the entry, which a full disk may keep out.
+        if container is None or container.created_by > doing().number:
+            return
+        if ctx.registry.find(container_id) is not container:
+            return
+        with ExitStack() as held:
+            if not container.deleting:
+                held.enter_context(_closing(ctx, container))
+                held.enter_context(ctx.registry.deleting(container, _START_S))
+            container.deleted_by = doing().number
+            errors = take_down(ctx, container)
     if errors:
         raise errors[0]
 
