@@ -11,10 +11,13 @@ import pytest
 
 from support.fake_host import FOREVER_MS, FakeHost
 from support.peer import Peer
-from uvmd.bridge import server
+from uvmd.bridge import deadlines, dispatch, server
 from uvmd.bridge.frames import Frame
 from uvmd.bridge.hresult import name_of
 from uvmd.bridge.identifiers import ZERO_GUID, Message
+from uvmd.host.doing import Doing
+from uvmd.host.locks import REQUEST_LIMIT_S
+from uvmd.monitor.link import Earlier
 from uvmd.observe.spans import Span, Spans
 from uvmd.observe.steps import followed
 
@@ -289,3 +292,68 @@ def test_a_request_that_ends_every_daemon_is_answered_with_an_error(host: Peer) 
     pid = host.fake.containers["c"].init.pid
     wait = b'{"ContainerId":"c","ProcessId":%d,"TimeoutInMs":4294967295}' % pid
     assert again(host, Message.WAIT, wait, attempt=100) == [], "a wait may be as old as its container"
+
+
+def modify_again(host: Peer, attempt: int = 1) -> list[dict[str, Any]]:
+    body = {"ContainerId": ZERO_GUID, "Request": {"ResourceType": "PodCgroupMemoryLimit"}}
+    return again(host, Message.MODIFY, json.dumps(body).encode(), attempt=attempt)
+
+
+def test_a_request_that_ends_every_daemon_is_settled_and_not_even_read(
+    host: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(server.Call, "read")
+    settled: list[Doing] = []
+    monkeypatch.setattr(host.fake, "settle_request", lambda what, *, failed: settled.append(what))
+    host.fake.earlier[501 + host.next_id] = Earlier(notes={"create_container 1": b"{}"})
+    (answer,) = again(host, Message.CREATE, b"{}", attempt=server.MAX_ATTEMPTS)
+    assert "ended 10 times" in answer["ErrorMessage"]
+    (what,) = settled
+    assert (what.number, what.again, what.recalled) == (500 + host.next_id, True, True)
+    assert [call for call in host.fake.calls if call[0] == "create"] == []
+
+
+def test_a_request_whose_beginnings_cannot_be_learnt_is_settled(
+    host: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(request: int) -> Earlier:
+        raise OSError(32, "the monitor does not answer")
+
+    monkeypatch.setattr(host.fake, "await_request", lost)
+    assert len(again(host, Message.GET_PROPERTIES, b'{"ContainerId":"c","Query":""}')) == 1
+    assert host.fake.settled == [(500 + host.next_id, True)]
+
+
+def test_a_request_that_came_again_and_finds_no_room_is_settled(
+    host: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "MAX_OPEN", 0)
+    assert len(modify_again(host)) == 1
+    assert host.fake.settled == [(500 + host.next_id, True)]
+    assert len(modify_again(host, attempt=0)) == 1
+    assert len(host.fake.settled) == 1, "no daemon has begun it"
+
+
+@pytest.mark.parametrize("has_thread", [False, True])
+def test_a_request_that_came_again_and_is_late_is_settled_and_done_no_more(
+    host: Peer, monkeypatch: pytest.MonkeyPatch, has_thread: bool
+) -> None:
+    clock = deadlines.monotonic
+
+    def pass_time(request: int = 0) -> Earlier:
+        monkeypatch.setattr(deadlines, "monotonic", lambda: clock() + 2 * REQUEST_LIMIT_S)
+        host.fake.timers.pass_s(2 * REQUEST_LIMIT_S)
+        return Earlier()
+
+    if has_thread:
+        monkeypatch.setattr(host.fake, "await_request", pass_time)
+        (answer,) = modify_again(host)
+    else:
+        host.fake.pools.find.held = True
+        assert modify_again(host) == []
+        pass_time()
+        host.fake.pools.find.run_all()
+        (answer,) = host.answers(host.next_id)
+    assert name_of(answer["Result"]) != "S_OK"
+    assert host.fake.settled == [(500 + host.next_id, True)]
+    assert [call for call in host.fake.calls if call[0] == "modify"] == []

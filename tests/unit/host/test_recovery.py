@@ -182,7 +182,7 @@ def test_an_interrupted_delete_is_finished(bench: Bench) -> None:
     with pytest.raises(InvalidState):
         with bench.ctx.registry.deleting(container, 0):
             pass
-    recovery.finish_delete(bench.ctx, container)
+    interrupted.finish_delete(bench.ctx, container)
     assert bench.files() == ["run/console", "run/containers", "run/journal"]
     assert bench.monitor.slots == {}
 
@@ -405,6 +405,42 @@ def test_slots_of_a_request_are_left_to_it_and_go_with_it(bench: Bench) -> None:
     assert list(bench.monitor.slots) == [8]
     interrupted.settle(bench.ctx, AGAIN, failed=False)
     assert bench.monitor.slots == {}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_create_that_is_answered_without_being_served_is_undone(bench: Bench, strict: bool) -> None:
+    interrupted_create(bench)
+    bench.monitor.slots[1].request = 7
+    bench.monitor.earlier = {7: [1]}
+    reborn(bench, 7)
+    bench.gate.strict = strict
+    (finish,) = interrupted.settle(bench.ctx, AGAIN, failed=True)
+    assert bench.monitor.slots, "the runtime may still be making it"
+    finish()
+    assert bench.monitor.awaited == [7]
+    assert bench.ctx.registry.find("c1") is None
+    assert bench.monitor.slots == bench.monitor.containers == {}
+    assert bench.files() == ["run/console", "run/containers", "run/journal"]
+    assert (bench.gate.inconsistent is not None) is strict
+
+
+def test_a_delete_that_is_answered_without_being_served_is_finished(bench: Bench) -> None:
+    bench.create()
+    container = bench.ctx.registry.get("c1")
+    container.deleted_by = 7
+    bench.ctx.journal.save(container, doing="deleting")
+    reborn(bench, 7)
+    (finish,) = interrupted.settle(bench.ctx, AGAIN, failed=True)
+    finish()
+    assert bench.ctx.registry.find("c1") is None
+    assert bench.files() == ["run/console", "run/containers", "run/journal"]
+
+
+def test_a_request_that_was_served_leaves_nothing_to_finish(bench: Bench) -> None:
+    with working_for(AGAIN):
+        bench.create()
+    assert interrupted.settle(bench.ctx, AGAIN, failed=False) == []
+    assert interrupted.settle(bench.ctx, Doing(8, again=True), failed=True) == []
 
 
 def test_a_request_that_fails_after_the_policy_had_allowed_it_marks_a_strict_vm(bench: Bench) -> None:

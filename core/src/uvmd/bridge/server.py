@@ -64,7 +64,7 @@ class Bridge:
     ) -> None:
         self._host = host
         self._outbox = Outbox(monitor)
-        self._dispatcher = Dispatcher(host, self._serve, self._answer, self._late, v4=v4)
+        self._dispatcher = Dispatcher(host, self._serve, self._refuse, self._late, v4=v4)
         self._spans = spans or Spans()
         self._connection: Connection | None = None
         self._call_answered = self._answer  # bound once: a pending wait holds it
@@ -101,10 +101,7 @@ class Bridge:
         body = frame[HEADER_BYTES:]
         call = Call(type_, id_, connection, body, self._call_answered, request, attempt)
         log.debug("a request is taken up", extra={"number": request, "attempt": attempt})
-        if attempt >= MAX_ATTEMPTS and type_ != Message.WAIT:
-            self._answer(call, Failed(f"uvmd was ended {attempt} times while it served this request"))
-        else:
-            self._dispatcher.submit(call)
+        self._dispatcher.submit(call)
 
     def bridge_unsent(self, request: int, slot: int, frame: bytes) -> None:
         """A frame of ours, or of an earlier daemon's, did not reach the host."""
@@ -166,13 +163,20 @@ class Bridge:
         assert operation is not None, "dispatch gives every call its operation"
         if bounded is not None and bounded.given_up:
             return  # it has waited too long for a thread
-        doing = Doing(call.request)
+        doing = Doing(call.request, again=bool(call.attempt))
+        spent = call.attempt >= MAX_ATTEMPTS and not operation.is_wait
         try:
-            with step("parse"):
-                call.read(strict=self._host.strict)
+            if not spent:  # what reads it may be what ends them
+                with step("parse"):
+                    call.read(strict=self._host.strict)
             doing = self._doing(call)
             if bounded is not None:
                 call.doing = doing
+                if bounded.given_up:
+                    return  # answered, and settled, while we waited for what was under way
+            if spent:
+                doing.recalled = bool(doing.notes)  # nobody will look at them any more
+                raise Failed(f"uvmd was ended {call.attempt} times while it served this request")
             with working_for(doing):
                 outcome = operation.run(self._host, call)
         except KeyboardInterrupt:
@@ -196,9 +200,14 @@ class Bridge:
     def _late(self, call: Call) -> None:
         """Answer a request whose thread does not come back. Poll thread."""
         what = call.bounded.what if call.bounded is not None else _name(call)
-        error = DeadlineExceeded(f"{what}: not done in time; what it has locked stays locked")
-        if call.doing is not None:
-            self._settle(call.doing, error)
+        self._refuse(call, DeadlineExceeded(f"{what}: not done in time; what it has locked stays locked"))
+
+    def _refuse(self, call: Call, error: Exception) -> None:
+        """Answer a request that nobody serves, or whose thread has not come back.
+
+        An earlier daemon may have begun it, and its thread not have come to know that.
+        """
+        self._settle(call.doing or Doing(call.request, again=bool(call.attempt)), error)
         self._answer(call, error)
 
     def _settle(self, doing: Doing, outcome: object) -> None:

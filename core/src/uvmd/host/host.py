@@ -221,7 +221,12 @@ class Host:
 
     def settle_request(self, what: Doing, *, failed: bool) -> None:
         """A request that was asked for again has its outcome: take away what is left of before."""
-        interrupted.settle(self._context, what, failed=failed)
+        for finish in interrupted.settle(self._context, what, failed=failed):
+            try:
+                # It waits for news, which the poll thread must take.
+                self.pools.work.submit(finish)
+            except RuntimeError as error:
+                self._context.gate.mark(f"what an interrupted request had begun is still there: {error}")
         if self.modifier is not None:
             self.modifier.settle(what.number, failed=failed)
 

@@ -20,7 +20,7 @@ from uvmd.host.containers import EXIT_TYPES, Container, State
 from uvmd.host.context import Context
 from uvmd.host.exits import UNKNOWN_STATUS
 from uvmd.host.journal import Entry, read_container, read_process
-from uvmd.host.operations import delete, interrupted, pod_sources, runtime_undo
+from uvmd.host.operations import interrupted, pod_sources, runtime_undo
 from uvmd.host.parts import MonitorState
 from uvmd.host.pods import Pod
 from uvmd.host.processes import Process
@@ -71,13 +71,13 @@ def recover(ctx: Context, state: MonitorState) -> list[Callable[[], None]]:
             if container.init is not None:
                 claimed.add(container.init.slot)
             if container.created_by not in state.requests:
-                unfinished.append(partial(_unwind, ctx, container))
+                unfinished.append(partial(interrupted.undo_create, ctx, container))
             continue
         settled += _take_up(ctx, container, execs, slots, claimed)
         if entry["doing"] == "deleting":
             container.deleting = True
             if container.deleted_by not in state.requests:
-                unfinished.append(partial(finish_delete, ctx, container))
+                unfinished.append(partial(interrupted.finish_delete, ctx, container))
     settled += _take_up_external(ctx, ctx.journal.external(), slots, claimed)
     # A later release may have written it; what it knew, a strict VM's policy may have counted.
     verify.judge(ctx.gate, ctx.journal.unreadable)
@@ -117,16 +117,6 @@ def _let_go(ctx: Context, processes: list[Process], told: set[int]) -> None:
         except OSError as error:
             facts = {"container": container.id, "errno": error.errno}
             log.warning("a runtime's log could not be removed, ignoring", extra=facts)
-
-
-def _unwind(ctx: Context, container: Container) -> None:
-    """Undo a create that nobody asks for again, once nothing of it is under way."""
-    try:
-        if container.created_by:  # else an earlier release began it
-            ctx.slots.await_request(container.created_by)
-    except OSError as error:
-        log.error("what a create had begun does not end, ignoring", extra={"errno": error.errno})
-    interrupted.unwind(ctx, container)
 
 
 def _take_up(
@@ -187,13 +177,6 @@ def _adopt(ctx: Context, process: Process, slots: dict[int, SlotState], claimed:
         except ProcessLookupError:
             pass
     process.status, process.drained = UNKNOWN_STATUS, True
-
-
-def finish_delete(ctx: Context, container: Container) -> None:
-    """Go on with a removal that an earlier daemon began."""
-    log.warning("a delete was interrupted, finishing it", extra={"container": container.id})
-    for error in delete.take_down(ctx, container):
-        log.error("interrupted delete left something behind", extra={"error": str(error)})
 
 
 def _take_up_external(

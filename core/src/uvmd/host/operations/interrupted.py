@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 
 from uvmd.errors import Failed, UvmdError
 from uvmd.host.containers import Container, State
@@ -68,14 +70,43 @@ def _remove_bundle(container: Container) -> None:
         paths.remove_empty([container.bundle])
 
 
-def settle(ctx: Context, what: Doing, *, failed: bool) -> None:
-    """Take away what earlier daemons made for a request, and this one did not take up."""
+def undo_create(ctx: Context, container: Container) -> None:
+    """Undo a create that nobody asks for again, once nothing of it is under way."""
+    try:
+        if container.created_by:  # else an earlier release began it
+            ctx.slots.await_request(container.created_by)
+    except OSError as error:
+        log.error("what a create had begun does not end, ignoring", extra={"errno": error.errno})
+    unwind(ctx, container)
+
+
+def finish_delete(ctx: Context, container: Container) -> None:
+    """Go on with a removal that an earlier daemon began."""
+    log.warning("a delete was interrupted, finishing it", extra={"container": container.id})
+    for error in delete.take_down(ctx, container):
+        log.error("interrupted delete left something behind", extra={"error": str(error)})
+
+
+def settle(ctx: Context, what: Doing, *, failed: bool) -> list[Callable[[], None]]:
+    """Take away what earlier daemons made for a request, and this one did not take up.
+
+    Returns what is still to be done of it, as ``recovery.recover`` does: the request was
+    answered before it came to that.
+    """
+    there = ctx.registry.containers()
+    begun = [one for one in there if one.state is State.CREATING and one.created_by == what.number]
+    going = [one for one in there if one.deleting and one.deleted_by == what.number]
+    theirs = {one.init.slot for one in begun if one.init is not None}
     for slot in ctx.slots.earlier_slots(what.number):
-        if ctx.registry.by_slot(slot) is None:
+        if slot not in theirs and ctx.registry.by_slot(slot) is None:
             drop_slot(ctx, slot)
-    if failed and what.recalled and ctx.gate.strict:
+    if failed and ctx.gate.strict and (what.recalled or begun):
         # The policy has said yes and counts on what it allowed; that was not done.
         ctx.gate.mark("a request was interrupted after the policy had allowed it, and then failed")
+    return [
+        *(partial(undo_create, ctx, one) for one in begun),
+        *(partial(finish_delete, ctx, one) for one in going),
+    ]
 
 
 def drop_slot(ctx: Context, slot: int) -> None:
