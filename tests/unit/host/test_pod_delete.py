@@ -9,7 +9,7 @@ import pytest
 
 from unit.host.fakes import Bench
 from unit.host.pod_parts import VIRTUAL_ID, NotedMounts, end, sandbox_spec, with_network, workload_spec
-from unit.host.test_recovery import reborn
+from unit.host.rebirth import reborn
 from uvmd.errors import ContainerNotFound, Failed, InUse, Refused
 from uvmd.host.containers import State
 from uvmd.host.operations import constraints, delete, end_all
