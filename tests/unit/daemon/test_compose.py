@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from uvmd.daemon import compose
 from uvmd.daemon.config import Config, build
+from uvmd.daemon.run_dir import RunDir
 from uvmd.errors import ConfigError
 from uvmd.host.context import HostSettings
+from uvmd.monitor.link import MonitorState
 from uvmd.plugin_manager import Plugins
+from uvmd.policy.gate import Gate
 
 
 def test_the_hosts_own_defaults_are_those_of_the_configuration() -> None:
@@ -57,3 +61,27 @@ def test_an_enforcer_that_nobody_provides_refuses_the_start() -> None:
         compose.require_names(build({"policy.enforcers": ("rgo",)}), plugins)
     with pytest.raises(ConfigError, match=r"network\.provider"):
         compose.require_names(build({"network.provider": "nope"}), plugins)
+
+
+def test_a_state_of_the_policy_that_cannot_be_read_leaves_a_strict_vm(tmp_path: Path) -> None:
+    class Taken(Exception):
+        """The rest of the state is another test's."""
+
+    class Rest:
+        def resume(self, requests: object) -> None:
+            raise Taken
+
+    (tmp_path / "gate.json").write_text('{"v": 1, "settings"')
+    run_dir = RunDir(str(tmp_path))
+    daemon = object.__new__(compose.Daemon)
+    daemon.gate = Gate(save=run_dir.save_gate)
+    vars(daemon).update(_services=None, _run_dir=run_dir, _modifier=Rest())
+    with pytest.raises(Taken):
+        daemon.take_up(MonitorState(1, (), 2))
+    assert (daemon.gate.strict, daemon.gate.logging_allowed) == (True, False)
+    kept = run_dir.load_gate()
+    run_dir.close()
+    assert kept is not None
+    later = Gate()
+    later.resume(kept)
+    assert (later.strict, later.door_closed) == (True, daemon.gate.door_closed)

@@ -241,6 +241,56 @@ def test_a_policy_whose_plugin_is_gone_after_a_restart_closes_the_door() -> None
         gate.ask("create_container", {})
 
 
+def test_what_a_daemon_cannot_take_up_is_there_for_the_next_one() -> None:
+    saved: list[Mapping[str, Any]] = []
+    gate, _ = gate_with(save=saved.append)
+    gate.mark("umount failed")
+    before = dict(saved[-1])
+    # Whose plugin does not load for the one in the middle, and then does.
+    Gate(save=saved.append).resume(before)
+    assert saved[-1] == {**before, "door_closed": saved[-1]["door_closed"]}
+    after = restarted(saved[-1])
+    assert after.strict
+    assert after.inconsistent == "umount failed"
+    assert after.security_context() == gate.security_context()
+    with pytest.raises(PolicyDenied, match="could not be taken up again"):
+        after.ask("create_container", {})
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"v": 2, "settings": {"new": 1}}, {"v": 1, "settings": [1, 2, 3, 4, 5]}]
+)
+def test_a_vm_that_may_be_strict_stays_so_however_often_its_daemon_dies(state: Mapping[str, Any]) -> None:
+    saved: list[Mapping[str, Any]] = [state]
+    for _ in range(3):
+        gate = Gate(save=saved.append)
+        gate.resume(saved[-1])
+        assert gate.strict
+        assert not gate.logging_allowed
+        assert state.items() <= saved[-1].items()
+    gate.mark("cause")
+    assert saved[-1]["inconsistent"] == "cause"
+
+
+def test_a_policy_that_is_not_known_leaves_a_strict_vm_with_a_closed_door_for_good() -> None:
+    saved: list[Mapping[str, Any]] = []
+    told: list[bool] = []
+    Gate(save=saved.append, set_logging=told.append).fail_closed("unreadable")
+    assert told == [False]
+    after = restarted(saved[-1])
+    assert after.strict
+    assert not after.logging_allowed
+    assert after.door_closed == "unreadable", "the first cause counts"
+
+
+def test_a_state_of_the_release_before_says_by_its_policy_whether_the_vm_is_strict() -> None:
+    saved: list[Mapping[str, Any]] = []
+    gate_with(save=saved.append)
+    old = {name: value for name, value in saved[-1].items() if name != "strict"}
+    assert restarted(old).strict
+    assert not restarted({**old, "settings": None}).strict
+
+
 def test_a_policy_that_cannot_be_recorded_does_not_come_into_force() -> None:
     def full(state: Mapping[str, Any]) -> None:
         raise OSError(28, "No space left on device")

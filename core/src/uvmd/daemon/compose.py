@@ -151,7 +151,7 @@ class Daemon:
             kept = self._run_dir.load_gate()
         except (OSError, ValueError) as error:
             # A policy may have been in force; who forgets it opens the door.
-            self.gate.close_door(f"the policy's state could not be read: {type(error).__name__}")
+            self.gate.fail_closed(f"the policy's state could not be read: {type(error).__name__}")
         else:
             if kept is not None:
                 self.gate.resume(kept)

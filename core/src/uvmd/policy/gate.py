@@ -119,6 +119,8 @@ class Gate:
         self._settings: PolicySettings | None = None
         self._reference_info: dict[str, str] = {}
         self._door_closed: str | None = None
+        #: What was saved and could not be taken up: a later daemon must not find less.
+        self._left: Mapping[str, Any] = {}
         self.inconsistent: str | None = None
         self.degraded: str | None = None
         #: Whether the daemon may log: not behind a closed door (spec policy.md 3.2).
@@ -427,29 +429,45 @@ class Gate:
             if state["v"] != 1:
                 raise ValueError(f"version {state['v']!r}, known is 1")
             settings = None if state["settings"] is None else PolicySettings(*state["settings"])
-            strict = settings is not None and bool(settings.policy)
+            # The release before said it by the text alone.
+            strict = bool(state.get("strict")) or (settings is not None and bool(settings.policy))
             self.inconsistent, self.degraded = state["inconsistent"], state["degraded"]
             self._reference_info = dict(state["reference_info"])
             if settings is not None:
                 enforcer = self.prepare(settings)
                 self._settings = settings
                 self._swap(enforcer, self._allows_logging(enforcer))
+            elif strict:
+                raise ValueError("the policy itself is lost")
             self._door_closed = state["door_closed"]
         except BaseException as error:  # a native engine's panic is no Exception
-            self._in_force = _InForce(self._in_force.enforcer, strict)
-            self.logging_allowed = False
-            self.close_door(f"the policy could not be taken up again after a restart: {error}")
+            self._left = dict(state)
+            cause = f"the policy could not be taken up again after a restart: {error}"
+            self.fail_closed(state.get("door_closed") or cause, strict=strict)
         self._set_logging(self.logging_allowed)
 
+    def fail_closed(self, cause: str, *, strict: bool = True) -> None:
+        """Close the door on behalf of a policy that may have been in force and is not known."""
+        self._in_force = _InForce(self._in_force.enforcer, strict)
+        self.logging_allowed = False
+        self.close_door(cause)
+        self._set_logging(False)
+
     def _state(self) -> dict[str, Any]:
-        return {
+        own = {
             "v": 1,
             "settings": None if self._settings is None else list(self._settings),
+            "strict": self.strict,
             "reference_info": dict(self._reference_info),
             "inconsistent": self.inconsistent,
             "degraded": self.degraded,
             "door_closed": self._door_closed,
         }
+        if not self._left:
+            return own
+        # The door is closed: of what could not be taken up the latches alone can have changed.
+        latches = {name: own[name] for name in ("inconsistent", "degraded") if own[name] is not None}
+        return {**own, **self._left, **latches, "strict": self.strict, "door_closed": self._door_closed}
 
     def _try_to_save(self) -> None:
         try:
