@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uvmd.host import latest
 from uvmd.host.latest import Latest
 
 
@@ -56,6 +57,25 @@ def test_a_release_that_wrote_no_end_of_line_is_read(path: Path) -> None:
 @pytest.mark.parametrize("line", [b'{"v":1}', b'{"v":1}\n'])
 def test_a_daemon_that_dies_between_removing_and_renaming_loses_nothing(path: Path, line: bytes) -> None:
     path.with_name("devices.json.new").write_bytes(line)
+    assert Latest(str(path)).read() == b'{"v":1}'
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_what_such_a_daemon_left_outlives_a_value_that_cannot_be_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    path.with_name("devices.json.new").write_bytes(b'{"v":1}\n')
+    file = Latest(str(path))
+    if reads:
+        assert file.read() == b'{"v":1}'
+
+    def full(name: str, data: bytes) -> None:
+        Path(name).write_bytes(data[:3])
+        raise OSError(errno.ENOSPC, "No space left on device", name)
+
+    monkeypatch.setattr(latest, "write_whole", full)
+    with pytest.raises(OSError, match="No space"):
+        file.keep(b'{"v":2}')
     assert Latest(str(path)).read() == b'{"v":1}'
 
 

@@ -38,19 +38,27 @@ class Latest:
         Raises OSError.
         """
         try:
-            with open(self._path, "rb") as file:
-                return _last(file.read())
+            return self._read()
         except FileNotFoundError:
-            return self._read_aside()
+            return self._read() if self._put_in_place() else None
 
-    def _read_aside(self) -> bytes | None:
+    def _read(self) -> bytes:
+        with open(self._path, "rb") as file:
+            return _last(file.read())
+
+    def _put_in_place(self) -> bool:
+        """Finish what a daemon died in the middle of; tell whether there was something.
+
+        What is aside would be written over by the next value, and may be all there is.
+        """
+        aside = f"{self._path}.new"
         try:
-            with open(f"{self._path}.new", "rb") as file:
-                text = _last(file.read())
-            json.loads(text)
+            with open(aside, "rb") as file:
+                json.loads(_last(file.read()))
         except (FileNotFoundError, ValueError):
-            return None  # not whole: the very first, and nothing had been kept before
-        return text
+            return False  # not whole: the very first, and nothing had been kept before
+        os.rename(aside, self._path)
+        return True
 
     def keep(self, line: bytes) -> None:
         """Have ``line`` count from now on. It is JSON, and has no end of line within.
@@ -61,6 +69,8 @@ class Latest:
         line += b"\n"
         # What an earlier daemon did not finish must not become the beginning of a line.
         if not (self._ours and self._added(line)):
+            if not os.path.exists(self._path):
+                self._put_in_place()
             self._replace(line)
             self._ours = True
 
