@@ -16,11 +16,16 @@ _GROUP = re.compile(r"\(\?(?:P?<[A-Za-z_][A-Za-z0-9_]*>|([imsU]*)(?:-([imsU]+))?
 _POSIX = re.compile(
     r"\[:\^?(?:alnum|alpha|ascii|blank|cntrl|digit|graph|lower|print|punct|space|upper|word|xdigit):\]"
 )
-_REPEAT = re.compile(r"\{([0-9]{1,4})(,([0-9]{1,4})?)?\}")
-_HEX = re.compile(r"x(?:[0-9A-Fa-f]{2}|\{[0-9A-Fa-f]{1,6}\})")
-_UNICODE = re.compile(r"[pP](?:[A-Z]|\{\^?[A-Za-z_]+\})")
-_OCTAL = re.compile(r"0[0-7]{0,2}|[1-7][0-7]{1,2}")
-#: RE2's own limit on counted repetition.
+# RE2 reads a number with a leading zero, and so the braces, as text.
+_REPEAT = re.compile(r"\{(0|[1-9][0-9]*)(,(0|[1-9][0-9]*)?)?\}")
+_UNICODE = re.compile(r"\\[pP](?:[A-Z]|\{\^?[A-Za-z_]+\})")
+#: A code point in hexadecimal or octal digits, a letter of C, a character that is no letter or digit.
+_ESCAPE = re.compile(
+    r"\\(?:x(?P<two>[0-9A-Fa-f]{2})|x\{(?P<hex>[0-9A-Fa-f]+)\}|(?P<octal>0[0-7]{0,2}|[1-7][0-7]{1,2})"
+    r"|(?P<letter>[aftnrv])|(?P<itself>(?![0-9A-Za-z])[\x00-\x7f]))"
+)
+_LETTERS = dict(zip("aftnrv", "\a\f\t\n\r\v", strict=True))
+#: RE2's own limit on counted repetition, of one and of all that are around each other.
 _MOST_REPEATS = 1000
 
 
@@ -63,6 +68,7 @@ def matches_simply(anchored: str, value: str) -> bool | None:
 def translate(pattern: str) -> str | None:
     """Return the pattern in the engine's dialect, None if RE2 would refuse it."""
     try:
+        pattern.encode()  # half of a surrogate pair has no UTF-8, and ends the engine
         return _Translator(pattern).whole()
     except (ValueError, IndexError):
         return None
@@ -76,6 +82,10 @@ class _Translator:
         self._at = 0
         self._out: list[str] = []
         self._repeated = False
+        # How often the last item is repeated, at most, by the counts in it; and the items
+        # before it in each open group.
+        self._count = 1
+        self._counts = [1]
 
     def whole(self) -> str:
         while self._at < len(self._text):
@@ -93,21 +103,44 @@ class _Translator:
 
     def _step(self) -> None:
         character = self._text[self._at]
-        if character == "\\":
-            self._escape(in_class=False)
-        elif character == "[":
-            self._class()
-        elif character == "(" and self._text.startswith("(?", self._at):
-            self._take(_GROUP)
-        elif character == "{":
-            self._repeat()
+        if character == "{" and (found := _REPEAT.match(self._text, self._at)) is not None:
+            self._repeat(found)
         elif character in "*+?":
             self._emit(character, 1)
             self._repeated = True
-        elif character == "}":
-            self._emit("\\}", 1)
+        elif self._text.startswith("\\Q", self._at):
+            self._quoted()
+        else:
+            self._next_item()
+            self._item(character)
+
+    def _next_item(self) -> None:
+        self._counts[-1] = max(self._counts[-1], self._count)
+        self._count = 1
+
+    def _item(self, character: str) -> None:
+        if character == "\\":
+            self._escape()
+        elif character == "[":
+            self._class()
+        elif character == "(":
+            self._open()
+        elif character == ")":
+            self._emit(character, 1)
+            self._count = self._counts.pop()
+            if not self._counts:
+                raise ValueError("closes what was not opened")
+        elif character in "{}":
+            self._emit("\\" + character, 1)  # RE2 reads a brace that counts nothing as itself
         else:
             self._emit(character, 1)
+
+    def _open(self) -> None:
+        flags = self._take(_GROUP) if self._text.startswith("(?", self._at) else ""
+        if not flags:
+            self._emit("(", 1)
+        if not flags.endswith(")"):
+            self._counts.append(1)
 
     def _emit(self, text: str, length: int) -> None:
         self._out.append(text)
@@ -120,15 +153,15 @@ class _Translator:
         self._emit(found.group(), len(found.group()))
         return found.group()
 
-    def _repeat(self) -> None:
-        found = _REPEAT.match(self._text, self._at)
-        if found is None:
-            self._emit("\\{", 1)  # RE2 reads a brace that counts nothing as itself
-            return
-        low, high = int(found.group(1)), int(found.group(3) or found.group(1))
+    def _repeat(self, found: re.Match[str]) -> None:
+        low, high = int(found[1]), int(found[3] or found[1])
         if max(low, high) > _MOST_REPEATS or high < low:
             raise ValueError("repeats too often")
-        self._emit(found.group(), len(found.group()))
+        # None of something is none of what is repeated in it; from none on is not counted.
+        self._count = 1 if high == 0 and found[2] != "," else self._count * max(high, 1)
+        if self._count > _MOST_REPEATS and high > 1:
+            raise ValueError("repetitions around each other repeat too often")
+        self._emit(found[0], len(found[0]))
         self._repeated = True
 
     def _class(self) -> None:
@@ -138,71 +171,77 @@ class _Translator:
         first = True
         while first or self._text[self._at] != "]":
             first = False
-            self._class_item()
+            if not self._named():
+                self._range()
         self._emit("]", 1)
 
-    def _class_item(self) -> None:
-        character = self._text[self._at]
-        if character == "\\":
-            self._escape(in_class=True)
-        elif character == "[" and self._text.startswith("[:", self._at) and ":]" in self._text[self._at :]:
+    def _named(self) -> bool:
+        """Take a class inside of a class, if there is one. It is no end of a range."""
+        if self._text.startswith("[:", self._at) and self._text.find(":]", self._at + 2) >= 0:
             self._take(_POSIX)
-        elif character == "-":
-            self._hyphen()
-        elif character in "[]&~^":
-            # Rust nests and intersects classes; to RE2 these are characters.
-            self._emit("\\" + character, 1)
-        else:
-            self._emit(character, 1)
+            return True
+        return self._text[self._at] == "\\" and self._class_escape(in_class=True)
 
-    def _hyphen(self) -> None:
-        opened = self._out[-1] in ("[", "^") and self._text[self._at - 1] in "[^"
-        closes = self._text[self._at + 1] == "]"
-        if opened or closes:
-            self._emit("\\-", 1)
-        elif self._text[self._at + 1] == "-":
-            raise ValueError("a range of hyphens")
-        else:
-            self._emit("-", 1)
+    def _range(self) -> None:
+        low = high = self._character()
+        # Before the end of the class a hyphen is a character, and so it is behind a named class.
+        if self._text.startswith("-", self._at) and self._text[self._at + 1] != "]":
+            self._at += 1
+            high = self._character()
+        if high < low:
+            raise ValueError("a range that ends before it begins")
+        self._out.append(_written(low) if high == low else f"{_written(low)}-{_written(high)}")
 
-    def _escape(self, *, in_class: bool) -> None:
+    def _character(self) -> int:
+        """Take one character of a class."""
+        if self._text[self._at] == "\\":
+            return self._code_point()
+        self._at += 1
+        return ord(self._text[self._at - 1])
+
+    def _escape(self) -> None:
         character = self._text[self._at + 1]
-        if character.lower() in _CLASSES:
-            self._emit(_ascii_class(character, in_class), 2)
-        elif character == "Q" and not in_class:
-            self._quoted()
-        elif character in "bBAz" and not in_class:
-            self._emit("(?-u:\\b)" if character == "b" else _BOUNDARY.get(character, "\\" + character), 2)
-        elif character in "aftnrv":
+        if character in "bB":
+            self._emit(f"(?-u:\\{character})", 2)
+        elif character in "Az":
             self._emit("\\" + character, 2)
-        else:
-            self._code_point(character)
+        elif not self._class_escape(in_class=False):
+            self._out.append(_written(self._code_point()))
 
-    def _code_point(self, character: str) -> None:
-        at = self._at + 1
-        for form in (_HEX, _UNICODE):
-            found = form.match(self._text, at)
-            if found is not None:
-                self._emit("\\" + found.group(), 1 + len(found.group()))
-                return
-        octal = _OCTAL.match(self._text, at)
-        if octal is not None:
-            self._emit(f"\\x{{{int(octal.group(), 8):x}}}", 1 + len(octal.group()))
-        elif character.isascii() and not character.isalnum():
-            # Rust gives \\< a meaning and refuses to escape letters that need none.
-            self._emit(f"\\{character}" if character in _PUNCTUATION else character, 2)
+    def _class_escape(self, *, in_class: bool) -> bool:
+        character = self._text[self._at + 1]
+        if character in "dDsSwW":
+            self._emit(_ascii_class(character, in_class), 2)
+        elif character in "pP":
+            self._take(_UNICODE)
         else:
+            return False
+        return True
+
+    def _code_point(self) -> int:
+        found = _ESCAPE.match(self._text, self._at)
+        if found is None:
             raise ValueError("an escape that RE2 does not know")
+        self._at = found.end()
+        if found["letter"]:
+            return ord(_LETTERS[found["letter"]])
+        if found["itself"]:
+            return ord(found["itself"])
+        return int(found["octal"], 8) if found["octal"] else int(found["two"] or found["hex"], 16)
 
     def _quoted(self) -> None:
         end = self._text.find("\\E", self._at + 2)
         stop = len(self._text) if end < 0 else end
-        quoted = self._text[self._at + 2 : stop]
-        self._emit(re.escape(quoted), min(stop + 2, len(self._text)) - self._at)
+        for character in self._text[self._at + 2 : stop]:
+            self._next_item()
+            self._out.append(_written(ord(character)))
+        self._at = min(stop + 2, len(self._text))
 
 
-_BOUNDARY = {"B": "(?-u:\\B)"}
-_PUNCTUATION = frozenset("\\.+*?()|[]{}^$#&-~")
+def _written(code: int) -> str:
+    """Return a character so that the engine takes it for nothing else, in a class or outside."""
+    character = chr(code) if code < 0x80 else ""
+    return character if character.isalnum() else f"\\x{{{code:x}}}"
 
 
 def _ascii_class(character: str, in_class: bool) -> str:
