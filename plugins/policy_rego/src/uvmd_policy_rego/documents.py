@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from uvmd_policy_rego import defaults, lenient, modules, predicates
+from uvmd_policy_rego.dialects import add_document
 from uvmd_policy_rego.engine import Engine, EngineError, Function, Trials
 from uvmd_policy_rego.index import LayerIndex
 from uvmd_policy_rego.kept import Change, sha256
@@ -392,16 +393,9 @@ def add_policy_module(engine: Engine, name: str, text: str) -> None:
     Raises:
         EngineError: it is neither; the error is that of v1.
     """
-    old, directed = False, lenient.directed(text)
+    directed = lenient.directed(text)
     trial = Engine({}, {}) if lenient.may_have_operators(directed) else engine
-    try:
-        trial.add_module(name, directed)
-    except EngineError as error:
-        old = True
-        try:
-            trial.add_module(name, directed, old=True)
-        except EngineError:
-            raise error from None
+    old = add_document(trial, name, directed)
     if trial is not engine:
         try:
             directed = lenient.without_operators(trial.syntax()[0])

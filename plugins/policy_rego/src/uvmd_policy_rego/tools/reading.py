@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from uvmd_policy_rego.dialects import add_document
 from uvmd_policy_rego.engine import Engine, EngineError
 from uvmd_policy_rego.legacy import LegacyError, policy_text
 from uvmd_policy_rego.modules import is_static
@@ -228,15 +229,8 @@ class _Reader:
 
 def _tree(text: str) -> tuple[dict[str, Any], bool]:
     """Return the syntax tree of a module, and whether it is of the language before v1."""
-    engine, old = Engine({}, {}), False
-    try:
-        engine.add_module("policy.rego", text)
-    except EngineError as error:
-        engine, old = Engine({}, {}), True
-        try:
-            engine.add_module("policy.rego", text, old=True)
-        except EngineError:
-            raise error from None
+    engine = Engine({}, {})
+    old = add_document(engine, "policy.rego", text)
     tree: dict[str, Any] = engine.syntax()[0]["ast"]
     return tree, old
 
