@@ -95,7 +95,7 @@ def test_another_mount_for_all_is_another_question() -> None:
     [
         'modify_resource := {"allowed": time.now_ns() > 0}',
         'modify_resource := {"allowed": input.x == 1}',
-        'x := data.framework.y\nmodify_resource := {"allowed": true}',
+        'x := data.metadata.y\nmodify_resource := {"allowed": true}',
     ],
 )
 def test_a_policy_that_looks_beyond_its_own_text_is_evaluated_each_time(more: str) -> None:

@@ -35,7 +35,7 @@ class Documents:
         self.store.apply([Operation("map", "operatingsystem", "add", "ostype", "linux")])
         left, self._lists = split(text)
         # Whether an answer hangs on nothing but the question and what is remembered.
-        self._pure = modules.is_static(left)
+        self._pure = modules.is_pure(left)
         #: Whether the candidates are the same at every question.
         self.static = self._pure or modules.is_settled(left)
         self._frameworks = modules.frameworks_rules(left)
@@ -59,8 +59,10 @@ class Documents:
         #: Modules of fragments that stay, by issuer and feed: namespace and text.
         self.kept: dict[tuple[str, str], tuple[str, str]] = {}
         self._base = Engine(self._functions(), self._data())
-        for name, module in modules.own_modules(indexed=self.static).items():
+        lookup = "indexed" if self._pure else "settled" if self.static else "live"
+        for name, module in modules.own_modules(lookup).items():
             self._base.add_module(name, module)
+        require_no_override(left)
         add_policy_module(self._base, "policy.rego", left)
         self._engine = self._base
         if self.static:
@@ -144,6 +146,8 @@ class Documents:
             return []
         rules = container["env_rules"]
         listed = [*rules.values()] if isinstance(rules, dict) else rules
+        if not isinstance(listed, list):
+            return []
         return [predicates.env_rules(listed, envs, self._anchored)]
 
     def _same_capabilities_at(self, place: int, asked: Any) -> bool:
@@ -218,7 +222,10 @@ class Documents:
         engine = self._base.clone()
         by_namespace = dict(kept.values())
         for namespace, text in by_namespace.items():
+            require_no_override(text)
             add_policy_module(engine, f"{namespace}.rego", text)
+        if self.added_mounts and any(map(modules.reads_mounts, by_namespace.values())):
+            engine.replace_data(self._data())
         return engine
 
     # What outlives this process, as texts
@@ -275,8 +282,12 @@ class Documents:
         self.added_mounts += len(mounts)
         self._mounts["default"] = predicates.Mounts(self.default_mounts)
         if self._reads_mounts:
-            for engine in {id(e): e for e in (self._base, self._engine)}.values():
-                engine.replace_data(self._data())
+            self._base.replace_data(self._data())
+        if self._engine is not self._base and (self._reads_mounts or self._fragments_read_mounts()):
+            self._engine.replace_data(self._data())
+
+    def _fragments_read_mounts(self) -> bool:
+        return any(modules.reads_mounts(text) for _, text in self.kept.values())
 
     def _indexed_late(self) -> bool:
         return self.static and self._indexed != self.store.versions.get("issuers", 0)
@@ -405,6 +416,17 @@ def add_policy_module(engine: Engine, name: str, text: str) -> None:
     for needed, module in lenient.modules_for(directed):
         if not engine.has_module(needed):
             engine.add_module(needed, module)
+
+
+def require_no_override(text: str) -> None:
+    """Refuse a text that would put something else in the place of what is Python's here.
+
+    Raises:
+        EngineError: names the document.
+    """
+    document = modules.overridden(text)
+    if document is not None:
+        raise EngineError(f"`with {document}` would have no effect on the framework's rules here")
 
 
 def _optional(value: Any) -> list[Any]:

@@ -29,7 +29,11 @@ class EngineError(Exception):
 
 
 class Engine:
-    """Modules and data, and questions about them. Not thread-safe: one question at a time."""
+    """Modules and data, and questions about them. Not thread-safe: one question at a time.
+
+    Raises:
+        EngineError: of data, see :meth:`add_data`.
+    """
 
     def __init__(self, functions: Mapping[str, Function], data: Mapping[str, Any]) -> None:
         self._engine = regorus.Engine()
@@ -37,7 +41,7 @@ class Engine:
         regorus.set_cache_config(regex=_KEPT_PATTERNS)
         for name, (arity, function) in functions.items():
             self._engine.add_extension(name, arity, function)
-        self._engine.add_data_json(json.dumps(data))
+        self.add_data(data)
         self._no_rules: set[str] = set()
         self._modules: set[str] = set()
 
@@ -75,13 +79,21 @@ class Engine:
         return name in self._modules
 
     def add_data(self, data: Mapping[str, Any]) -> None:
-        """Put more data beside what is there. Slow: the next query prepares everything anew."""
-        self._engine.add_data_json(json.dumps(data))
+        """Put more data beside what is there. Slow: the next query prepares everything anew.
+
+        Raises:
+            EngineError: it is there already, or no JSON to the engine: infinite, half of a
+                surrogate pair, nested too deeply.
+        """
+        try:
+            self._engine.add_data_json(json.dumps(data))
+        except BaseException as error:
+            raise EngineError(f"the engine does not take this data: {_engine_error(error)}") from None
 
     def replace_data(self, data: Mapping[str, Any]) -> None:
-        """Put other data in place. Slow: the next query prepares everything anew."""
+        """Put other data in place; slow, and raises, as :meth:`add_data`."""
         self._engine.clear_data()
-        self._engine.add_data_json(json.dumps(data))
+        self.add_data(data)
 
     def set_input(self, text: str) -> None:
         """Set ``input`` to a JSON value."""

@@ -11,14 +11,14 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from uvmd_policy_rego.modules import bare
+from uvmd_policy_rego.modules import bare, begins_a_statement, ends_a_statement
 
 NAMES = "fragments|containers|external_processes|platform_rules|transparency_trust_lists"
 _PACKAGE = re.compile(r"package policy[ \t\r]*\n")
 _HEAD = re.compile(rf"^({NAMES})[ \t]*:?=[ \t]*(?=\[)", re.MULTILINE)
-# Rego allows a comma after the last element, JSON does not.
+# Rego allows a comma after the last element, JSON does not; neither allows one after none.
 _LAST_COMMA = re.compile(r",(?=\s*[\]}])")
-LAST_COMMA_OR_TEXT = re.compile(r'("(?:[^"\\\n]|\\.)*")|,(?=\s*[\]}])')
+LAST_COMMA_OR_TEXT = re.compile(r'("(?:[^"\\\n]|\\.)*"|[\[{,]\s*,)|,(?=\s*[\]}])')
 #: Looking back for the start of each line would take long in one of megabytes.
 _LONG_LINE = 1 << 16
 REST_OF_LINE = re.compile(r"[ \t\r]*(?:\n|\Z)")
@@ -35,8 +35,15 @@ def _refuse(constant: str) -> Any:
     raise ValueError(constant)
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    if value in (float("inf"), -float("inf")):
+        raise ValueError(number)
+    return value
+
+
 #: Reads JSON that Rego means the same by.
-DECODER = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_refuse)
+DECODER = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_refuse, parse_float=_finite)
 
 
 class Split(NamedTuple):
@@ -64,6 +71,10 @@ def split(text: str) -> Split:
         if rest is None or head.group(1) in lists:
             return whole
         kept.append(clean[at : head.start()])
+        # Without it what stands around it would mean something else: a condition on the next
+        # line would become the last one's, the assignment in a body the policy's own.
+        if not (begins_a_statement(clean, rest.end()) and ends_a_statement(bare("".join(kept)))):
+            return whole
         lists[head.group(1)] = value
         at = rest.end()
     kept.append(clean[at:])
@@ -81,7 +92,10 @@ def _without_last_commas(text: str) -> str:
         if len(line) > _LONG_LINE:
             return LAST_COMMA_OR_TEXT.sub(r"\1", text)
         # Texts do not go over the end of a line: an odd number of quotes, and this is one.
-        if line.replace("\\\\", "").replace('\\"', "").count('"') % 2 == 0:
+        behind = comma.start() - 1
+        while text[behind].isspace():
+            behind -= 1
+        if text[behind] not in "[{," and line.replace("\\\\", "").replace('\\"', "").count('"') % 2 == 0:
             parts.append(text[at : comma.start()])
             at = comma.end()
     return "".join([*parts, text[at:]])

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 #: Raised when policyd would answer otherwise than before, by its rules too: a policyd that an
 #: older daemon has started then makes way for one of this version.
-VERSION = 3
+VERSION = 4
 
 HELLO = 1
 LOAD = 2

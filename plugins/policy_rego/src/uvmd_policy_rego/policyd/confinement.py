@@ -39,8 +39,8 @@ def install() -> None:
 
 def warm_up() -> None:
     """Bring in whatever is read from files on first use: our Rego, Python's codecs."""
-    for indexed in (True, False):
-        modules.own_modules(indexed=indexed)
+    for lookup in ("indexed", "settled", "live"):
+        modules.own_modules(lookup)
     lenient.module()
     desk = Desk()
     asked = {"text": _POLICY, "policy": "", "kept": {}, "modules": [], "mounts": []}

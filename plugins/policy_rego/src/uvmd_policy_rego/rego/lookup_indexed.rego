@@ -1,4 +1,5 @@
-# Asking the indexes, which were made when the policy or a fragment was loaded.
+# Asking the indexes, which were made when the policy or a fragment was loaded. Only for policies
+# without rules of their own, which could look at what here is a place or a handle.
 package framework
 
 deviceHash_ok if uvmd.hash_known(input.deviceHash)
@@ -41,16 +42,17 @@ overlay_places := uvmd.places_over(input.layerPaths)[0]
 
 overlay_found if count(overlay_places) > 0
 
-overlay_found if count(overlay_matches) > 0
+overlay_found if count(overlay_elsewhere) > 0
 
-overlay_matches := uvmd.containers_with_layers(requested_layers) if {
-	not overlay_places
-	every_layer_known
-}
+overlay_elsewhere := overlay_matches if not overlay_places
+
+overlay_matches := uvmd.containers_with_layers(requested_layers) if every_layer_known
+
+overlay_matches := [] if not every_layer_known
 
 overlay_kept := uvmd.kept_at(overlay_places)
 
-overlay_kept := overlay_matches if not overlay_places
+overlay_kept := overlay_elsewhere
 
 # By a handle: as a whole they would be written out, read and compared again at each step.
 kept_matches(places) := uvmd.kept(input.containerID, places)

@@ -12,7 +12,13 @@ each(values) := values if is_object(values)
 # The same as an array.
 listed(values) := values if is_array(values)
 
-listed(values) := [value | some value in each(values)] if not is_array(values)
+listed(values) := [value | some value in values] if is_set(values)
+
+listed(values) := [value | some value in values] if is_object(values)
+
+listed_or_none(values) := listed(values)
+
+listed_or_none(values) := [] if not listed(values)
 
 # Textual on purpose: alternatives are not grouped and an escaped dollar counts as an
 # end, because policies were written and reviewed under these rules.
@@ -293,7 +299,7 @@ also(allow_elevated) := ["default", "privileged"] if allow_elevated
 also(allow_elevated) := ["default"] if not allow_elevated
 
 mounts_ok(own, allow_elevated, mounts) if {
-	every one in uvmd.mounts_left(listed(own), also(allow_elevated), mounts, places) {
+	every one in uvmd.mounts_left(listed_or_none(own), also(allow_elevated), mounts, places) {
 		mount_left_ok(one, mounts[one.at])
 	}
 }

@@ -18,12 +18,19 @@ from typing import Any, Final
 from uvmd_policy_rego.dialects import add_document
 from uvmd_policy_rego.engine import Engine, EngineError
 from uvmd_policy_rego.legacy import LegacyError, policy_text
-from uvmd_policy_rego.modules import is_static
+from uvmd_policy_rego.modules import bare, overridden, without_lines
 from uvmd_policy_rego.tools.errors import PolicyToolError
 from uvmd_policy_rego.tools.literals import Lines, NotLiteral, Placed, parse_literal
 
 _HEAD: Final = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)[ \t]*:?=[ \t]*", re.MULTILINE)
 _REST: Final = re.compile(r"[ \t\r]*(?:#[^\n]*)?(?:\n|\Z)")
+_ALIAS: Final = re.compile(
+    r"^[ \t]*([a-z0-9_]+)[ \t]*:?=[ \t]*data\.framework\.\1[ \t\r]*$", re.MULTILINE
+)
+#: What could make a statement depend on more than the text.
+_OUTSIDE: Final = re.compile(
+    r"\b(?:data|input|with|time|rand|uuid|http|net|opa|uvmd|import(?!\s+(?:future|rego)\b))\b"
+)
 _LINE: Final = re.compile(r"policy\.rego:(\d+)|--> .*?:(\d+):")
 
 
@@ -144,6 +151,10 @@ class _Reader:
             # Perhaps what looked like statements stood in a text: the whole, then.
             literals = []
             tree, old = self._whole_tree()
+        if (other := overridden(self._text)) is not None:
+            where = re.search(r"\bwith\b", self._text)
+            line = self._text.count("\n", 0, where.start()) + 1 if where is not None else 0
+            raise NotRego(f"`with {other}` would have no effect on the framework's rules", line)
         rest = list(self._others(tree))
         statements = sorted([*(one for one, _ in literals), *rest], key=lambda one: one.line)
         found = Document(
@@ -154,7 +165,7 @@ class _Reader:
             self._encoded,
             statements,
             self._lines,
-            is_static(self._text),
+            _OUTSIDE.search(without_lines(bare(self._text), _ALIAS)) is None,
         )
         for one in statements:
             found.by_name.setdefault(one.name, []).append(one)
