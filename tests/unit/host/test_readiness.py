@@ -16,8 +16,10 @@ from uvmd.api.names import MODIFY_RESOURCE
 from uvmd.api.testing import POLICY, ScriptedEnforcer, Workbench
 from uvmd.errors import Failed, PolicyDenied, Refused
 from uvmd.host.doing import Doing, working_for
+from uvmd.host.readiness import Line, Readiness
 from uvmd.host.records import Records
 from uvmd.host.remembered import Remembered
+from uvmd.host.table import MountTable
 from uvmd.policy.selection import PolicySettings
 
 
@@ -241,3 +243,64 @@ def test_records_are_not_written_for_what_was_never_begun(tmp_path: Path) -> Non
         vm.add()
     assert not path.exists()
     assert Records(str(path)).get(NAME, "path:/run/thing") is None
+
+
+# Several changes at once, where the VM is not strict
+
+
+def shared(path: Path, *plans: Plan) -> tuple[MountTable, list[Readiness]]:
+    """Changes of one VM that are all under way, each for the request of its number."""
+    records, table = Records(str(path)), MountTable()
+    table.change([Claim("/run/old", "o", Kind.READ_ONLY)], strict=False)
+    records.keep(table)
+    changes = []
+    for number, plan in enumerate(plans, start=1):
+        line = Line((NAME, f"{number}"), f"Change {number}", number, False)
+        changes.append(Readiness(plan, table, records, line, lambda fd: None, strict=False))
+        changes[-1].look()
+        changes[-1].get()
+    return table, changes
+
+
+def taken_up(path: Path, *open_requests: int) -> MountTable:
+    table = MountTable()
+    Records(str(path)).load(table, open_requests)
+    return table
+
+
+def nothing(undo: Undo, answers: Answers) -> None:
+    """What is mounted is not these tests'."""
+
+
+NEW = Plan((), nothing, (Claim("/run/new", "n", Kind.READ_WRITE),))
+OTHER = Plan((), nothing, (Claim("/run/other", "x", Kind.READ_WRITE),))
+OLD_GOES = Plan((), nothing, releases=(Claim("/run/old", "o", Kind.READ_ONLY),))
+
+
+def test_a_daemon_that_dies_in_two_changes_forgets_the_one_that_was_not_done(path: Path) -> None:
+    table, (first, second) = shared(path, NEW, OTHER)
+    second.commit({"v": 1})
+    after = taken_up(path, 1, 2)
+    assert [claim.target for claim in after.claims()] == ["/run/old", "/run/other"]
+    after.change(NEW.claims, strict=False)  # as the request that is asked for again
+    first.commit({"v": 1})
+    assert taken_up(path, 1, 2).rows() == table.rows()
+
+
+def test_a_removal_that_was_not_done_finds_again_what_it_found(path: Path) -> None:
+    _, (first, second) = shared(path, OLD_GOES, OTHER)
+    second.commit({"v": 1})
+    assert [claim.target for claim in taken_up(path, 1, 2).claims()] == ["/run/other", "/run/old"]
+    first.commit(None)
+    assert [claim.target for claim in taken_up(path, 1, 2).claims()] == ["/run/other"]
+
+
+def test_claims_that_the_release_before_had_on_record_too_early_are_left_out(path: Path) -> None:
+    shared(path, NEW)
+    line = json.loads(path.read_text().splitlines()[-1])
+    row = {**line["mounts"][0], "target": "/run/new"}
+    path.write_text(json.dumps({**line, "mounts": [*line["mounts"], row]}) + "\n")
+    assert [claim.target for claim in taken_up(path, 1).claims()] == ["/run/old"]
+    # That it was done is on record, and the line of the daemon before is still there.
+    path.write_text(json.dumps({**line, "done": [1], "mounts": [*line["mounts"], row]}) + "\n")
+    assert [claim.target for claim in taken_up(path, 1).claims()] == ["/run/old", "/run/new"]

@@ -195,3 +195,28 @@ def test_a_restored_table_knows_entries_uses_and_owners() -> None:
     assert after.rows() == table.rows()
     with pytest.raises(InUse):
         after.change(releases=[DISK], strict=True)
+
+
+def test_what_is_kept_of_the_table_is_without_changes_under_way() -> None:
+    table = table_with(DISK)
+    before = table.snapshot()
+    added = table.begin([SCRATCH], strict=False)
+    removed = table.begin(releases=[DISK], strict=False)
+    assert [claim.target for claim in table.claims()] == [SCRATCH.target]
+    assert table.snapshot() == before
+    added.settle()
+    assert {row["target"] for row in table.snapshot()} == {DISK.target, SCRATCH.target}
+    added.undo()
+    assert table.snapshot() == before
+    removed.settle()
+    assert table.snapshot() == []
+    removed.undo()
+    assert table.snapshot() == before
+
+
+def test_a_change_that_is_refused_leaves_nothing_under_way() -> None:
+    table = table_with(DISK)
+    with pytest.raises(Refused):
+        table.begin([SCRATCH, DISK], strict=False)
+    table.change([SCRATCH], strict=False)
+    assert table.snapshot() == table_with(DISK, SCRATCH).snapshot()

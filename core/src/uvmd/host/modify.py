@@ -315,7 +315,7 @@ class Modifier:
                         take_away(place)
                     ready.look()
                     ready.get()
-                self._apply(request, plan, answers, record, self._watch(keys), settle)
+                self._apply(request, plan, answers, record, self._watch(keys), settle, ready)
             except BaseException:
                 ready.put_back()
                 raise
@@ -358,6 +358,7 @@ class Modifier:
         record: Record | None,
         follow: Callable[[Undo], None],
         settle: Callable[[], bool],
+        ready: Readiness,
     ) -> None:
         def report(failure: str) -> None:
             self._gate.mark(f"{request.what}: {failure}")
@@ -370,10 +371,7 @@ class Modifier:
             # would part ways; what cannot is done, and is recorded as done.
             if not settle() and undo.irreversible is None:
                 raise DeadlineExceeded(f"{request.what}: finished after its time, undone")
-            if request.entry.plugin:
-                kept = None if request.verb is Verb.REMOVE else made if made is not None else record
-                with step("journal"):
-                    self._records.commit(*self._record_key(request), kept, self._table)
+            ready.commit(None if request.verb is Verb.REMOVE else made if made is not None else record)
 
     @staticmethod
     def _record_key(request: _Request) -> tuple[str, str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from uvmd.api.resources import Keep, Plan
+from uvmd.api.resources import Keep, Plan, Record
 from uvmd.errors import Failed
 from uvmd.host.records import Key, Records
-from uvmd.host.table import MountTable
+from uvmd.host.table import Change, MountTable
 from uvmd.observe.steps import step
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Readiness:
         self._keep = keep
         self._strict = strict
         self._free: Sequence[str] = ()
-        self._put_back: Callable[[], None] | None = None
+        self._change: Change | None = None
 
     def look(self) -> None:
         """Find out where nothing is mounted yet. Apart, as a file system may have to be asked."""
@@ -66,7 +66,7 @@ class Readiness:
             Failed: it cannot be recorded.
             whatever the handler's own part raises.
         """
-        self._put_back = self._table.change(self._plan.claims, self._plan.releases, strict=self._strict)
+        self._change = self._table.begin(self._plan.claims, self._plan.releases, strict=self._strict)
         if self._line is not None:
             with step("journal"):
                 line = self._line
@@ -75,10 +75,22 @@ class Readiness:
             with step("prepare"):
                 self._plan.prepare(self._keep)
 
+    def commit(self, record: Record | None) -> None:
+        """Have the change count for a later daemon, too; None forgets the record.
+
+        Raises:
+            Failed: the record is not what a record may be, or it cannot be written.
+        """
+        if self._change is not None:
+            self._change.settle()
+        if self._line is not None:
+            with step("journal"):
+                self._records.commit(*self._line.key, record, self._table)
+
     def put_back(self) -> None:
         """Undo what was done of it."""
-        if self._put_back is not None:
-            self._put_back()
+        if self._change is not None:
+            self._change.undo()
         if self._line is not None:
             self._records.abort(*self._line.key, self._table)
 

@@ -18,7 +18,7 @@ from uvmd.api.resources import MAX_RECORD_BYTES, Record
 from uvmd.codec import compact
 from uvmd.errors import Failed
 from uvmd.host.latest import Latest
-from uvmd.host.table import MountTable
+from uvmd.host.table import MountTable, clean
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,6 @@ class Records:
             self._records = {
                 (type_, identity): _encode(record) for type_, identity, record in saved["records"]
             }
-            self._mounts = _encode(saved["mounts"])
             self._done = {number: None for number in saved.get("done", ()) if number in open_requests}
             self._settled = self._under_way = None
             unfinished: list[str] = saved["doing"]
@@ -211,7 +210,13 @@ class Records:
             for number, *questions in saved.get("allowed", ()):
                 if number in open_requests:
                     self._left_allowed[number] = tuple(questions)
-        table.restore(saved["mounts"])
+            done = frozenset(saved.get("done", ()))
+            # The release before had claims on record whose request was still under way.
+            left = [begun for begun in found.values() if begun[0] not in done]
+            claimed = {clean(place) for _, *places in left for place in places}
+            mounts = [row for row in saved["mounts"] if clean(row["target"]) not in claimed]
+            self._mounts = _encode(mounts)
+        table.restore(mounts)
         return found
 
     def _keep(self, table: MountTable) -> None:

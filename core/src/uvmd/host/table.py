@@ -60,12 +60,53 @@ class _Entry:
         )
 
 
+class Change:
+    """What a request changes in the table. Until it is settled the table on record is without it."""
+
+    __slots__ = ("_done", "_mutex", "_under_way", "entered", "left")
+
+    def __init__(self, mutex: threading.Lock, under_way: list[Change]) -> None:
+        self._mutex = mutex
+        self._under_way = under_way
+        self._done: list[Callable[[], None]] = []
+        #: Entries that the table has by it, and those that it has no more.
+        self.entered: list[_Entry] = []
+        self.left: list[_Entry] = []
+
+    def settle(self) -> None:
+        """Have it count for a later daemon, too."""
+        with self._mutex:
+            self._end()
+
+    def undo(self) -> None:
+        """Put the table back as it was."""
+        with self._mutex:
+            self.unwind()
+
+    # Under the mutex
+
+    def note(self, opposite: Callable[[], None]) -> None:
+        """Note how a step is undone."""
+        self._done.append(opposite)
+
+    def unwind(self) -> None:
+        """Undo all steps."""
+        while self._done:
+            self._done.pop()()
+        self._end()
+
+    def _end(self) -> None:
+        if self in self._under_way:
+            self._under_way.remove(self)
+
+
 class MountTable:
     """See the module. Every method may be called from any thread."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._entries: dict[str, _Entry] = {}
+        self._under_way: list[Change] = []
 
     # Reading
 
@@ -136,27 +177,37 @@ class MountTable:
                 encryption or (strict) another kind.
             InUse: strict, and something rests on what is to be released.
         """
-        done: list[Callable[[], None]] = []
+        change = self.begin(claims, releases, strict=strict)
+        change.settle()
+        return change.undo
 
-        def undo() -> None:
-            with self._mutex:
-                self._unwind(done)
-
+    def begin(self, claims: Iterable[Claim] = (), releases: Iterable[Claim] = (), *, strict: bool) -> Change:
+        """Do what :meth:`change` does, for a request that is not done yet; raises the same."""
+        change = Change(self._mutex, self._under_way)
         with self._mutex:
+            self._under_way.append(change)
             try:
                 for release in releases:
-                    self._release(release, strict, done)
+                    self._release(release, strict, change)
                 for claim in claims:
-                    self._claim(claim, done)
+                    self._claim(claim, change)
             except BaseException:
-                self._unwind(done)
+                change.unwind()
                 raise
-        return undo
+        return change
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """The table as plain JSON, for :meth:`restore` of a later daemon."""
+        """The table as plain JSON, for :meth:`restore` of a later daemon.
+
+        As if changes under way had not begun: if the daemon dies they are asked for again, and
+        must find what they found the first time.
+        """
         with self._mutex:
-            return [self._saved(entry) for entry in self._entries.values()]
+            coming = {entry for change in self._under_way for entry in change.entered}
+            kept = {path: entry for path, entry in self._entries.items() if entry not in coming}
+            for entry in (entry for change in self._under_way for entry in change.left):
+                kept.setdefault(entry.claim.target, entry)
+            return [self._saved(entry) for entry in kept.values()]
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Put the table as it was when ``rows`` was taken, in place of what it holds."""
@@ -180,11 +231,6 @@ class MountTable:
 
     # Under the mutex
 
-    @staticmethod
-    def _unwind(done: list[Callable[[], None]]) -> None:
-        while done:
-            done.pop()()
-
     def _containing(self, path: str) -> _Entry | None:
         path, entries = clean(path), self._entries
         while (entry := entries.get(path)) is None and (cut := path.rfind("/")) >= 0 and path != "/":
@@ -195,7 +241,7 @@ class MountTable:
         """The entries that hold what the claim uses, once for each use; others do not count."""
         return [entry for entry in map(self._containing, claim.uses) if entry is not None]
 
-    def _claim(self, claim: Claim, done: list[Callable[[], None]]) -> None:
+    def _claim(self, claim: Claim, change: Change) -> None:
         if not claim.target:
             raise Refused("a mount without a path cannot be recorded")
         target = clean(claim.target)
@@ -203,16 +249,18 @@ class MountTable:
             raise Refused(f'device at mount path "{target}" already exists')
         entry = _Entry(claim._replace(target=target, kind=claim.kind or Kind.READ_WRITE), self._below(claim))
         self._enter(entry)
-        done.append(lambda: self._leave(entry))
+        change.entered.append(entry)
+        change.note(lambda: self._leave(entry))
 
-    def _release(self, release: Claim, strict: bool, done: list[Callable[[], None]]) -> None:
+    def _release(self, release: Claim, strict: bool, change: Change) -> None:
         target = clean(release.target)
         entry = self._entries.get(target)
         if entry is None:
             return
         self._check(release, entry, strict)
         self._leave(entry)
-        done.append(lambda: self._enter_again(entry))
+        change.left.append(entry)
+        change.note(lambda: self._enter_again(entry))
 
     @staticmethod
     def _check(release: Claim, entry: _Entry, strict: bool) -> None:
