@@ -23,6 +23,7 @@ from uvmd.errors import Failed, PolicyDenied, PolicyLost, Refused
 from uvmd_policy_rego import protocol
 from uvmd_policy_rego.config import PolicyRegoConfig
 from uvmd_policy_rego.desk import Desk
+from uvmd_policy_rego.engine import Engine, EngineError
 from uvmd_policy_rego.kept import Change, Kept, from_json
 from uvmd_policy_rego.memory import Memory
 from uvmd_policy_rego.policyd.serving import serve
@@ -209,6 +210,25 @@ def test_an_answer_says_what_it_changes_and_no_more(desk: Desk) -> None:
         ["started", "map", None, None],
         ["started", None, ID, '={"privileged":false}'],
     ]
+
+
+@pytest.mark.parametrize(
+    "value", ['"\\ud800"', "[" * 200 + "]" * 200], ids=["half of a surrogate pair", "nested too deeply"]
+)
+def test_a_policy_with_lists_that_the_engine_does_not_take_is_refused(desk: Desk, value: str) -> None:
+    text = policy().replace("containers :=", f"external_processes := [{value}]\ncontainers :=", 1)
+    assert load(desk, text)["error"].startswith("the engine does not take this data: ")
+    assert "digest" in load(desk, policy()), "policyd goes on"
+
+
+def test_data_that_the_engine_does_not_take_is_an_error_of_the_engine() -> None:
+    with pytest.raises(EngineError, match="does not take this data"):
+        Engine({}, {"a": float("inf")})
+    engine = Engine({}, {"a": 1})
+    with pytest.raises(EngineError, match="does not take this data"):
+        engine.add_data({"a": 2})
+    with pytest.raises(EngineError, match="does not take this data"):
+        engine.replace_data({"a": float("inf")})
 
 
 def test_another_desk_goes_on_where_one_ended(desk: Desk) -> None:
