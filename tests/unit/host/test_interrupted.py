@@ -84,6 +84,23 @@ def test_a_delete_goes_on_and_says_that_it_is_done(bench: Bench) -> None:
         delete.delete(bench.ctx, "c1")
 
 
+def test_the_end_that_a_delete_causes_leaves_it_on_record(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """The daemon, which gets no further."""
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    bench.create()
+    monkeypatch.setattr(delete, "delete_in_runtime", kill)
+    with working_for(Doing(7)), pytest.raises(Killed):
+        delete.delete(bench.ctx, "c1")
+    (entry,) = bench.ctx.journal.containers()
+    assert (entry["state"], entry["doing"], entry["deleted_by"]) == ("terminated", "deleting", 7)
+
+
 @pytest.mark.parametrize("state", [State.CREATED, State.TERMINATED])
 def test_a_delete_that_was_noted_and_not_journalled_is_done(bench: Bench, state: State) -> None:
     with working_for(Doing(3)):

@@ -186,8 +186,10 @@ class Exits:
         return container if container is not None and container.init is process else None
 
     def _save(self, container: Container) -> None:
+        # ``deleting`` alone may yet be refused; a removal that has begun kills init, and goes on.
+        begun = container.deleting and container.deleted_by
         try:
-            self._journal.save(container)
+            self._journal.save(container, doing="deleting" if begun else "")
         except OSError as error:
             log.error(
                 "journal could not be written, ignoring",
