@@ -63,6 +63,22 @@ def test_directories_made_for_a_bundle_alone_go_with_it_and_shared_ones_stay(
     assert os.listdir(usual / "c") == []
 
 
+@pytest.mark.parametrize("order", ["c1 c2", "c2 c1"])
+def test_directories_that_bundles_share_go_with_the_last_of_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    usual = bench.bundle("c1").parent
+    monkeypatch.setattr(bench, "bundle", lambda id_: usual / "odd" / id_ / "bundle")
+    before = sorted(os.listdir(usual))
+    bench.create("c1")
+    bench.create("c2")
+    first, last = order.split()
+    delete.delete(bench.ctx, first)
+    assert os.listdir(usual / "odd") == [last]
+    delete.delete(bench.ctx, last)
+    assert sorted(os.listdir(usual)) == before
+
+
 def test_a_running_container_is_refused_and_untouched(bench: Bench) -> None:
     bench.running()
     with bench.nothing_changes(), pytest.raises(InvalidState):

@@ -11,9 +11,10 @@ import pytest
 from unit.host.fakes import Bench, FakeSlot, Finished
 from unit.host.pod_parts import NotedMounts, sandbox_spec, with_network
 from unit.host.rebirth import outcome, reborn
+from uvmd.api.transaction import Undo
 from uvmd.errors import ContainerNotFound, InvalidState, ProcessNotFound
 from uvmd.host.containers import Container, State
-from uvmd.host.operations import exec, external, interrupted
+from uvmd.host.operations import exec, external, interrupted, pod_sources
 from uvmd.host.requests import NULL_ID, ExecuteRequest
 from uvmd.oci.role import read_role
 
@@ -110,6 +111,27 @@ def test_an_interrupted_create_keeps_what_it_did_not_make(bench: Bench) -> None:
     reborn(bench)
     assert os.listdir(bench.bundle("c1")) == ["config.json"]
     assert (bench.bundle("c1") / "config.json").read_text() == "theirs"
+
+
+def test_an_interrupted_create_takes_the_directories_above_its_bundle_along(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """The daemon, which gets no further."""
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    usual = bench.bundle("c1").parent
+    before = sorted(os.listdir(usual))
+    monkeypatch.setattr(bench, "bundle", lambda id_: usual / "odd" / "way" / id_)
+    with monkeypatch.context() as dying, pytest.raises(Killed):
+        dying.setattr(pod_sources, "make", kill)
+        dying.setattr(Undo, "close", kill)
+        bench.create()
+    assert (usual / "odd" / "way" / "c1").exists()
+    reborn(bench)
+    assert sorted(os.listdir(usual)) == before
 
 
 def test_an_interrupted_create_that_cannot_be_undone_is_marked(bench: Bench) -> None:

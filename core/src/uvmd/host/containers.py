@@ -53,7 +53,7 @@ class Container:
     #: What the pod shares lies here: its sandbox's bundle, or a directory of its own.
     sandbox_root: str = ""
     made_bundle: bool = False
-    #: What was made above it, outermost first.
+    #: What was made above it, for it or for another container's, outermost first.
     made_parents: tuple[str, ...] = ()
     made_root: bool = False
     #: Names in bundle and root that were there before: not ours to remove when a create fails.

@@ -13,7 +13,7 @@ from uvmd.host.operations import context_dir, pod_sources, sandbox
 from uvmd.host.operations.places import root_above
 from uvmd.host.operations.planning import Planned
 from uvmd.host.operations.written import write_new
-from uvmd.linux import paths
+from uvmd.linux import mount_points, paths
 from uvmd.oci.shape.sources import replace_sources
 from uvmd.oci.shape.tee import wants_log_mount
 from uvmd.oci.spec import Spec
@@ -32,7 +32,7 @@ def prepare(ctx: Context, container: Container, planned: Planned, undo: Undo) ->
     root = root_above(container.bundle, ctx.settings.bundle_roots, "OciBundlePath")
     os.makedirs(root, mode=0o755, exist_ok=True)
     _refuse_symlinks(ctx, container.scratch)
-    _note_what_is_there(container)
+    _note_what_is_there(ctx, container)
     os.mkdir(work, 0o700)
     undo.callback(pod_sources.remove_work_dir, work, step="remove the working directory")
     undo.callback(ctx.journal.remove, container.id, step="remove the journal entry")
@@ -40,7 +40,6 @@ def prepare(ctx: Context, container: Container, planned: Planned, undo: Undo) ->
     fd, made = paths.ensure_directory_beneath(root, os.path.relpath(container.bundle, root), BUNDLE_MODE)
     try:
         undo.callback(paths.remove_empty, made, step="remove the bundle")
-        container.made_parents = tuple(made[:-1])
         sandbox.make_shared(ctx, container, planned, wants_log_mount(planned.spec), undo)
         places = pod_sources.make(ctx, container, planned.sources, undo)
         context_dir.make(container, planned.context, undo)
@@ -50,8 +49,12 @@ def prepare(ctx: Context, container: Container, planned: Planned, undo: Undo) ->
         os.close(fd)
 
 
-def _note_what_is_there(container: Container) -> None:
+def _note_what_is_there(ctx: Context, container: Container) -> None:
     """Before the journal's first entry: the next daemon must know what not to remove."""
+    # What others have made on the way, too: whichever bundle goes last takes it along.
+    noted = [other.made_parents for other in ctx.registry.containers()]
+    above = mount_points.directories_of(container.bundle, noted)
+    container.made_parents = tuple(made for made in above if made != container.bundle)
     container.made_bundle = not os.path.isdir(container.bundle)
     container.made_root = container.is_sandbox and not os.path.isdir(container.sandbox_root)
     names = (*sandbox.NAMES, CONFIG)

@@ -163,6 +163,11 @@ def _remove_parent(container: Container) -> None:
     parent = posixpath.dirname(container.bundle)
     if container.is_sandbox and is_below(parent, _PODS):
         remove_empty([parent])
+    remove_made_parents(container)
+
+
+def remove_made_parents(container: Container) -> None:
+    """Remove what was made above the bundle, as far as it is empty by now."""
     remove_empty([made for made in container.made_parents if posixpath.basename(made) not in _SHARED])
 
 

@@ -64,10 +64,11 @@ def _shares_namespace(ctx: Context, container: Container) -> bool:
 
 
 def _remove_bundle(container: Container) -> None:
-    """Remove what the create wrote: its config.json, and the bundle if it made that."""
+    """Remove what the create wrote: its config.json, and the bundle and those above if it made them."""
     written.take_back(container.bundle, bundle.CONFIG, bundle.CONFIG in container.existed)
     if container.made_bundle:
         paths.remove_empty([container.bundle])
+        delete.remove_made_parents(container)
 
 
 def undo_create(ctx: Context, container: Container) -> None:
