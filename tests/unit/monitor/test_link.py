@@ -102,6 +102,19 @@ def test_a_request_that_was_begun_goes_on_in_the_slots_that_it_had(played: Playe
     assert played.link.new_slot() == 7
 
 
+def test_a_slot_may_be_released_while_another_thread_settles_a_request(played: Played) -> None:
+    class Settling(list[int]):
+        """While it is looked at, another thread has what is another request's."""
+
+        def __contains__(self, slot: object) -> bool:
+            played.link.earlier_slots(78)
+            return False
+
+    played.link._earlier = {77: Settling(), 78: [5]}
+    played.link.release(4)
+    assert played.take()[0::2] == (wire.RELEASE, [4])
+
+
 def test_what_is_done_for_a_request_says_so_and_is_done_once(played: Played) -> None:
     thread = played.answering()
     played.link.kill(3, 15)

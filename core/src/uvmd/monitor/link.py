@@ -334,7 +334,7 @@ class Link:
 
     def release(self, slot: int) -> None:
         """Forget a slot whose exit status was acknowledged, and close all it has."""
-        for left in self._earlier.values():
+        for left in list(self._earlier.values()):  # other threads settle theirs
             if slot in left:
                 left.remove(slot)
         self._talk.tell(wire.RELEASE, slot)
