@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from typing import Any
 
@@ -267,6 +268,24 @@ def test_what_the_daemon_died_in_the_middle_of_marks_the_vm(tmp_path: Any) -> No
     after.be_strict()
     after.modifier.resume()
     assert after.gate.inconsistent == "the daemon ended in the middle of Add thing"
+
+
+def test_what_is_under_way_is_known_by_its_whole_path(tmp_path: Any) -> None:
+    records, target = str(tmp_path / "devices.json"), "/run/" + "m" * 300
+    before, thing = bench(records=records)
+    before.add(NAME, {"Path": target})
+
+    def die() -> None:
+        shutil.copy(records, f"{records}.left")
+
+    thing.before["apply"] = die
+    with working_for(Doing(7)):
+        before.remove(NAME, {"Path": target})
+    after, _ = bench(records=f"{records}.left")
+    after.modifier.resume((7,))
+    assert after.modifier.under_way == after.mounted() == [target]
+    after.modifier.settle(7, failed=True)
+    assert len(str(after.gate.degraded)) < 400
 
 
 BROKEN = ["", "{}", '{"v":2}', "[]", '{"v":1,"records":[[1]],"mounts":[],"doing":[]}']

@@ -66,7 +66,13 @@ def test_an_encrypted_disk_is_on_a_mapped_device(kernel: list[proc.Mount], tmp_p
 
 
 def test_what_was_interrupted_is_judged_when_it_has_ended(kernel: list[proc.Mount]) -> None:
-    assert list(verify.mounts([Claim("/b", kind=Kind.BIND)], ["Remove Thing path:/b"])) == []
+    claims = [
+        Claim("/run/m1", kind=Kind.READ_ONLY),
+        Claim("/run/m12", kind=Kind.READ_ONLY),
+        Claim("/run/c", kind=Kind.BIND),
+        Claim("/run/c/rootfs", kind=Kind.OVERLAY),
+    ]
+    assert list(verify.mounts(claims, ["/run/m12", "/run/c/rootfs"])) == ["nothing is mounted at /run/m1"]
 
 
 def test_a_symlink_on_the_way_does_not_matter(kernel: list[proc.Mount], tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ class Host:
     def mismatches(self, claims: Sequence[Claim], under_way: Sequence[str]) -> Iterator[str]:
         """Yield what of the mount table and the journal the kernel does not have.
 
-        Before the first request; ``under_way`` are changes that were interrupted.
+        Before the first request; ``under_way`` is what interrupted changes are about.
         """
         from uvmd.host import verify
 

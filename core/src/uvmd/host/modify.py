@@ -96,6 +96,11 @@ class _Request(NamedTuple):
         """For error texts and the table of locks."""
         return f"{self.request_type} {self.entry.type.name} {self.identity:.256}".rstrip()
 
+    @property
+    def whole(self) -> str:
+        """For the line on record, of which a later daemon takes the identity."""
+        return f"{self.request_type} {self.entry.type.name} {self.identity}".rstrip()
+
 
 class Modifier:
     """See the module. Called from several threads, each with one request.
@@ -145,19 +150,19 @@ class Modifier:
             if request in open_requests:
                 self._interrupted[request] = what, tuple(places)
             else:
-                self._gate.mark(f"the daemon ended in the middle of {what}")
+                self._gate.mark(f"the daemon ended in the middle of {what:.300}")
 
     @property
     def under_way(self) -> list[str]:
-        """What an earlier daemon was doing for requests that are asked for again."""
-        return [what for what, _ in self._interrupted.values()]
+        """What requests that are asked for again are about, paths by themselves."""
+        return [what.split(" ", 2)[-1].removeprefix("path:") for what, _ in self._interrupted.values()]
 
     def settle(self, request: int, *, failed: bool) -> None:
         """A request that is asked for again has its outcome."""
         what, _ = self._interrupted.pop(request, ("", ()))
         self._records.settle(request)
         if what and failed:
-            self._gate.mark(f"the daemon ended in the middle of {what}, which then failed")
+            self._gate.mark(f"the daemon ended in the middle of {what:.300}, which then failed")
 
     def modify(
         self,
@@ -302,7 +307,7 @@ class Modifier:
         line = None
         if request.entry.plugin:
             asking = strict and bool(plan.questions) and not again
-            line = Line(key, request.what, doing().number, asking)
+            line = Line(key, request.whole, doing().number, asking)
         ready = Readiness(plan, self._table, self._records, line, keep, strict=strict)
         with self._gate.metadata_transaction() if plan.questions else nullcontext():
             try:

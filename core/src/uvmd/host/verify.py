@@ -16,6 +16,7 @@ from uvmd.host.containers import Container
 from uvmd.host.processes import Process
 from uvmd.linux import proc
 from uvmd.linux.cgroups import Cgroups
+from uvmd.linux.paths import is_below
 
 
 class Gate(Protocol):
@@ -42,12 +43,12 @@ def judge(gate: Gate, mismatches: Iterable[str]) -> None:
 def mounts(claims: Iterable[Claim], under_way: Collection[str]) -> Iterator[str]:
     """Yield what of the mount table the kernel does not have.
 
-    ``under_way``: descriptions of changes that were interrupted; what they are about is judged
+    ``under_way``: the paths that changes which were interrupted are about; those are judged
     when they have ended.
     """
     there: dict[str, proc.Mount] | None = None
     for claim in claims:
-        if any(claim.target in what for what in under_way):
+        if any(_goes_with(claim, path) for path in under_way):
             continue
         if claim.kind is Kind.BLOCK_DEVICE:
             if not os.path.lexists(claim.target):
@@ -65,6 +66,11 @@ def mounts(claims: Iterable[Claim], under_way: Collection[str]) -> Iterator[str]
             yield f"{claim.target} is not on an encrypted device"
         elif claim.kind is Kind.OVERLAY and mount.fstype != "overlay":
             yield f"{claim.target} is no overlay"
+
+
+def _goes_with(claim: Claim, path: str) -> bool:
+    # The bundle that an overlay is in is bound for it, and released with it.
+    return claim.target == path or (claim.kind is Kind.BIND and is_below(path, claim.target))
 
 
 def _is_mapped(path: str) -> bool:
