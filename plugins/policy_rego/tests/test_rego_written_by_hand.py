@@ -228,10 +228,12 @@ def test_no_mixture_of_lines_is_taken_for_another(before: list[str], after: list
     try:
         expected = allowed(plainly(text))
     except EngineError:
-        with pytest.raises(EngineError):
-            Session(text)
-        return
-    assert allowed(Session(text)) == expected
+        expected = []
+    try:
+        found = allowed(Session(text))
+    except EngineError:  # some mistakes of a text are found by the first question alone
+        found = []
+    assert found == expected
 
 
 def test_tools_policies_still_take_the_short_cuts() -> None:
