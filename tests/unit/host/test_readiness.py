@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from uvmd.api.names import MODIFY_RESOURCE
 from uvmd.api.testing import POLICY, ScriptedEnforcer, Workbench
 from uvmd.errors import Failed, PolicyDenied, Refused
 from uvmd.host.doing import Doing, working_for
+from uvmd.host.locks import ChangeLock
 from uvmd.host.readiness import Line, Readiness
 from uvmd.host.records import Records
 from uvmd.host.remembered import Remembered
@@ -243,6 +245,33 @@ def test_records_are_not_written_for_what_was_never_begun(tmp_path: Path) -> Non
         vm.add()
     assert not path.exists()
     assert Records(str(path)).get(NAME, "path:/run/thing") is None
+
+
+@pytest.mark.parametrize("where", ["prepare", "find"])
+def test_what_a_handler_keeps_is_closed_before_anybody_else_may_change_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    vm, held, opened = Vm(path), list[bool](), list[int]()
+    hold = ChangeLock.hold
+
+    @contextmanager
+    def holding(*args: Any, **options: Any) -> Iterator[None]:
+        with hold(*args, **options):
+            yield
+            held.append(os.path.exists(f"/proc/self/fd/{opened[0]}"))
+
+    monkeypatch.setattr(ChangeLock, "hold", holding)
+
+    def prepare(keep: Keep) -> None:
+        opened.append(os.open("/", os.O_PATH))
+        keep(opened[0])
+
+    if where == "prepare":
+        preparing(vm.thing, prepare)
+    else:
+        monkeypatch.setattr(vm.thing, "find", lambda settings, verb, ctx: prepare(ctx.keep))
+    vm.add()
+    assert held == [False]
 
 
 # Several changes at once, where the VM is not strict

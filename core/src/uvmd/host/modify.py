@@ -70,6 +70,11 @@ def _ignore(undo: Undo) -> None:
     """Nobody else follows the change."""
 
 
+def _close(kept: list[int]) -> None:
+    close_all(kept)
+    kept.clear()
+
+
 class HostView(Protocol):
     """What this room needs of the host."""
 
@@ -269,13 +274,17 @@ class Modifier:
                 deadline=deadline,
                 who=request.what,
             ):
-                if self._gate.strict is not strict:
-                    return False
-                self._check_latch(request.entry)
-                self._plan_and_apply(request, found, strict, keys, bounded.settle, kept.append)
-                return True
+                try:
+                    if self._gate.strict is not strict:
+                        return False
+                    self._check_latch(request.entry)
+                    self._plan_and_apply(request, found, strict, keys, bounded.settle, kept.append)
+                    return True
+                finally:
+                    # Not after the lock: whoever unmounts next would find it in use.
+                    _close(kept)
         finally:
-            close_all(kept)
+            _close(kept)
 
     def _keys(self, request: _Request, found: Found) -> set[str]:
         keys = {*map(cleaned, request.handler.keys(request.settings, found))}
