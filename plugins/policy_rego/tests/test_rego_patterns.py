@@ -94,7 +94,9 @@ def test_a_class_holds_what_it_holds_in_go(pattern: str, characters: str) -> Non
         # parseClass: hi < lo (ErrInvalidCharRange). "[" of "[:" is the end, and before "a".
         "[z-a]", r"[\x42-\x41]", r"[a-\.]", "[a--]", r"[b-\141]", "[a-[:digit:]]",
         # parseNamedClass: a name that is none (ErrInvalidCharRange); parseUnicodeClass likewise.
-        "[[:digits:]]", r"[\p{Nonsense}]", r"[\p]", r"\p{Greek",
+        "[[:digits:]]", r"[\p{Nonsense}]", r"[\p]", r"\p{Greek", r"\p{greek}", r"\pX",
+        # Names of the engine alone.
+        r"\p{Alphabetic}", r"[\p{Emoji}]", r"\P{Lowercase}", r"\p{XID_Start}", r"\p{ASCII}",
         # parseClass: no end (ErrMissingBracket), also where only the first "]" is there.
         "[]", "[^]", "[a", "[a-", "[\\", r"[\x4]",
         # parseEscape (ErrInvalidEscape): back references, letters without a meaning, too large.
@@ -155,6 +157,10 @@ def test_a_repetition_that_go_refuses_has_no_meaning(pattern: str) -> None:
         (r"\_\-\ \/\<\>\'\"\~", "_- /<>'\"~", ""),
         (r"\x41\x{1F600}\0\012\a", "A\U0001f600\0\n\a", "A"),
         ("(" * 200 + "a" + ")" * 200, "a", "b"),
+        # parseUnicodeClass: a caret in the braces, and P, negate.
+        (r"\p{^Greek}\P{^Greek}", "a\u03b1", "\u03b1a"),
+        (r"\pL\p{Lu}\PL[\p{Nd}\P{L}]", "aB11", "abab"),
+        (r"\p{Any}", "\u03b1", ""),
     ],
 )
 def test_a_pattern_matches_what_it_matches_in_go(pattern: str, text: str, other: str) -> None:

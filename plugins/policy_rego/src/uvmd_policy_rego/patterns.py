@@ -18,7 +18,7 @@ _POSIX = re.compile(
 )
 # RE2 reads a number with a leading zero, and so the braces, as text.
 _REPEAT = re.compile(r"\{(0|[1-9][0-9]*)(,(0|[1-9][0-9]*)?)?\}")
-_UNICODE = re.compile(r"\\[pP](?:[A-Z]|\{\^?[A-Za-z_]+\})")
+_UNICODE = re.compile(r"\\([pP])(?:([A-Z])|\{(\^?)([A-Za-z_]+)\})")
 #: A code point in hexadecimal or octal digits, a letter of C, a character that is no letter or digit.
 _ESCAPE = re.compile(
     r"\\(?:x(?P<two>[0-9A-Fa-f]{2})|x\{(?P<hex>[0-9A-Fa-f]+)\}|(?P<octal>0[0-7]{0,2}|[1-7][0-7]{1,2})"
@@ -213,10 +213,20 @@ class _Translator:
         if character in "dDsSwW":
             self._emit(_ascii_class(character, in_class), 2)
         elif character in "pP":
-            self._take(_UNICODE)
+            self._unicode()
         else:
             return False
         return True
+
+    def _unicode(self) -> None:
+        from uvmd_policy_rego.unicode_names import CATEGORIES, SCRIPTS  # few patterns name any
+
+        found = _UNICODE.match(self._text, self._at)
+        name = "" if found is None else found[2] or found[4]
+        if found is None or (name not in CATEGORIES and name not in SCRIPTS):
+            raise ValueError("a class that RE2 does not know")
+        negated = (found[1] == "P") != bool(found[3])
+        self._emit(f"\\{'P' if negated else 'p'}{{{name}}}", len(found[0]))
 
     def _code_point(self) -> int:
         found = _ESCAPE.match(self._text, self._at)
