@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from uvmd_policy_rego.unicode_names import NAMES
+
 _CLASSES = {"d": "0-9", "w": "0-9A-Za-z_", "s": "\\t\\n\\x0C\\r "}
 _GROUP = re.compile(r"\(\?(?:P?<[A-Za-z_][A-Za-z0-9_]*>|([imsU]*)(?:-([imsU]+))?[:)])")
 _POSIX = re.compile(
@@ -219,11 +221,9 @@ class _Translator:
         return True
 
     def _unicode(self) -> None:
-        from uvmd_policy_rego.unicode_names import CATEGORIES, SCRIPTS  # few patterns name any
-
         found = _UNICODE.match(self._text, self._at)
         name = "" if found is None else found[2] or found[4]
-        if found is None or (name not in CATEGORIES and name not in SCRIPTS):
+        if found is None or name not in NAMES:
             raise ValueError("a class that RE2 does not know")
         negated = (found[1] == "P") != bool(found[3])
         self._emit(f"\\{'P' if negated else 'p'}{{{name}}}", len(found[0]))
