@@ -237,6 +237,10 @@ def test_odd_names_do_not_slip_through_constraints() -> None:
 def test_constraints_are_not_a_way_to_keep_us_busy() -> None:
     many = [DNS(f"a{n}.example.com") for n in range(600)]
     refused([named(*many), constrained(None, many), root()], "constrains too many names")
+    endless = DNS("a." * 500 + "example.com")
+    refused([named(endless), constrained(None, [DNS("example.com")]), root()], "cannot be compared")
+    with pytest.raises(ChainError, match="at most 65536 are read"):
+        named(*(DNS(f"a{n}.example.com") for n in range(6000)))
 
 
 def policies(*oids: str) -> tuple[x509.ExtensionType, bool]:

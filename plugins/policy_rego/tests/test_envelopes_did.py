@@ -214,6 +214,7 @@ def test_a_usage_of_our_own_is_needed_for_an_eku_policy() -> None:
     ("text", "reason"),
     [
         ("", "invalid DID string"),
+        ("did:x509:0:sha256:x" + "::san:dns:z" * 400, "a DID of 4419 characters, at most 4096 are read"),
         ("did:x509:0:sha256:x", "invalid DID string"),
         ("did:x509:0:sha256::subject:CN:Cn", "unsupported method/prefix"),
         ("did:web:0:sha256:x::a:b", "unsupported method/prefix"),

@@ -254,3 +254,14 @@ def test_keys_that_came_are_gone_with_a_rollback() -> None:
     enforcer.restore(before)
     assert enforcer.ledger_keys() == {}
     refused(enforcer, with_receipt(), "receipt")
+
+
+def test_a_refused_reload_takes_a_namespace_out_of_the_record_too() -> None:
+    enforcer = importing({"includes": ["namespace"]})
+    inject(enforcer, signer().sign(fragment(), svn=2))
+    assert [name for _, _, name, _ in enforcer._memory.modules] == ["extra"]
+    assert enforcer.dump_state()["namespaces"] == ["extra"]
+    with pytest.raises(Refused):
+        inject(enforcer, signer().sign(fragment(svn="7"), svn=2))
+    kept = [name for _, _, name, _ in enforcer._memory.modules]
+    assert kept == enforcer.dump_state()["namespaces"]

@@ -181,6 +181,15 @@ def test_receipts_that_an_import_requires(required: list[str], fine: bool) -> No
     assert load(session, fragment(), receipts=receipts).allowed is fine
 
 
+@pytest.mark.parametrize("required", ["TTL:s", "*x", "TTL:"])
+def test_a_ledger_that_is_named_like_a_requirement_does_not_meet_it(required: str) -> None:
+    session = importing({**IMPORT, "required_receipts": [required]})
+    receipts = [{"issuer": required, "ttl_subjects": ["other"]}]
+    assert load(session, fragment(), receipts=receipts).allowed is not required.startswith("TTL:")
+    odd = importing({**IMPORT, "required_receipts": [7, None]})
+    assert not load(odd, fragment(), receipts=[{"issuer": 7}, {"issuer": None}]).allowed
+
+
 def test_platform_rules_make_variants_of_every_container() -> None:
     rules = [{"env_rules": [policies.rule("FABRIC=.*", "re2")]}, {"env_rules": [policies.rule("B=1")]}]
     session = mounted(policy(platform_rules=rules))

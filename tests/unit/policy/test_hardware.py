@@ -44,6 +44,12 @@ def test_the_host_of_confidential_vms_is_not_one(tmp_path: Path) -> None:
     assert find_hardware(make(tmp_path, ["sev"], BARE)) == frozenset()
 
 
+@pytest.mark.parametrize(("device", "kind"), [("sev-guest", SEV), ("tdx_guest", TDX)])
+def test_a_hypervisor_that_denies_itself_changes_nothing(tmp_path: Path, device: str, kind: str) -> None:
+    # CPUID's bit is not measured, and the host's to set.
+    assert find_hardware(make(tmp_path, ["sev", device], BARE)) == {kind}
+
+
 @pytest.mark.parametrize("cpuinfo", [None, "processor : 0\nFeatures : fp asimd\n", ""])
 def test_in_doubt_there_is_a_hypervisor(tmp_path: Path, cpuinfo: str | None) -> None:
     assert find_hardware(make(tmp_path, ["sev-guest"], cpuinfo)) == {SEV}

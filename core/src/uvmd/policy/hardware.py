@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Final
 
 SEV = "sev"
 TDX = "tdx"
 
 #: Which device of the kernel stands for which hardware (kernel 5.x and 6.x drivers).
 DEVICES: Mapping[str, str] = {"dev/sev": SEV, "dev/sev-guest": SEV, "dev/tdx_guest": TDX}
+_ON_HOSTS_TOO: Final = "dev/sev"
 
 
 def find_hardware(root: str = "/") -> frozenset[str]:
     """Return the kinds of confidential hardware this VM runs on; empty for none.
 
-    A device alone is not enough: ``/dev/sev`` also exists on the *host* of such VMs, and
-    a developer's machine must not lock itself. In doubt the answer is yes: a device
-    that cannot be looked at exists (spec attestation.md 6.1), and so does the hypervisor
-    when the CPU's flags cannot be read.
+    ``/dev/sev`` alone is not enough: it also exists on the *host* of such VMs, and a
+    developer's machine must not lock itself. The others exist in guests only, and are not
+    asked for a hypervisor: whether the CPU reports one is what a hypervisor says. In doubt the
+    answer is yes: a device that cannot be looked at exists (spec attestation.md 6.1), and so
+    does the hypervisor when the CPU's flags cannot be read.
     """
-    kinds = frozenset(kind for path, kind in DEVICES.items() if _exists(os.path.join(root, path)))
-    return kinds if kinds and _under_hypervisor(root) else frozenset()
+    found = {path: kind for path, kind in DEVICES.items() if _exists(os.path.join(root, path))}
+    if _ON_HOSTS_TOO in found and not _under_hypervisor(root):
+        del found[_ON_HOSTS_TOO]
+    return frozenset(found.values())
 
 
 def _exists(path: str) -> bool:

@@ -170,13 +170,16 @@ class Desk:
         try:
             answer = load_fragment(self._policys, Fragment(**asked))
         except Refusal as refusal:
-            return self._refused(refusal)
+            return {**self._refused(refusal), **self._modules()}
         if not answer.allowed:
-            return self._denied(answer, "load_fragment")
-        kept = self._policys.documents.kept
-        modules = [[*identity, *module] for identity, module in kept.items()]
+            return {**self._denied(answer, "load_fragment"), **self._modules()}
         self._fresh = None
-        return {"allowed": True, "modules": modules, **self._news()}
+        return {"allowed": True, **self._modules(), **self._news()}
+
+    def _modules(self) -> dict[str, Any]:
+        # Also of a denial: it takes out what the same issuer and feed had brought.
+        kept = self._policys.documents.kept
+        return {"modules": [[*identity, *module] for identity, module in kept.items()]}
 
     def _trust_list(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         allowed = Ledgers()

@@ -148,9 +148,7 @@ class RegoEnforcer(Enforcer):
             PolicyDenied: the policy does not take it.
         """
         with self._lock:
-            answer = self._load_answer(protocol.FRAGMENT, fragment._asdict())
-            self._memory.modules = [(one[0], one[1], one[2], one[3]) for one in answer["modules"]]
-            self._saved(answer)
+            self._saved(self._load_answer(protocol.FRAGMENT, fragment._asdict()))
 
     def load_trust_list(self, trust_list: TrustList) -> None:
         """Take the keys of a trust list, of the ledgers that the policy lets it speak for.
@@ -176,8 +174,13 @@ class RegoEnforcer(Enforcer):
             answer = self._ask_json(op, asked, self._config.load_timeout_s)
         except Unanswered as error:
             raise PolicyDenied(f"the policy could not answer: {error}") from None
+        before = self._memory.modules
+        if "modules" in answer:
+            self._memory.modules = [(one[0], one[1], one[2], one[3]) for one in answer["modules"]]
         if answer["allowed"] is not True:
             self._record(answer)
+            if self._memory.modules != before:
+                self._kept(self._memory.save)
             raise PolicyDenied(answer["reason"])
         return answer
 

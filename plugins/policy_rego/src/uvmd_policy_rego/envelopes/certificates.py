@@ -28,6 +28,8 @@ _SIGNATURES: Final = frozenset(
 )  # fmt: skip
 _CURVES: Final = frozenset(("secp224r1", "secp256r1", "secp384r1", "secp521r1"))
 _MIN_RSA_BITS: Final = 1024
+#: Anybody may have made it, and all that it names is compared with all that others say.
+_MAX_BYTES: Final = 1 << 16
 #: Extensions that path validation or did:x509 takes care of, so that they may be critical.
 _HANDLED: Final = frozenset(
     (
@@ -51,6 +53,8 @@ class Certificate:
 
     def __init__(self, encoded: bytes) -> None:
         self.der = encoded
+        if len(encoded) > _MAX_BYTES:
+            raise ChainError(f"x509: {len(encoded)} bytes, at most {_MAX_BYTES} are read")
         try:
             with warnings.catch_warnings():
                 # Of what is odd and read all the same; what we refuse is said below, not on stderr.

@@ -16,6 +16,8 @@ from uvmd_policy_rego.envelopes.errors import ChainError
 _ANY_POLICY: Final = "2.5.29.32.0"
 #: Names times constraints: a hostile CA must not make this quadratic.
 _MAX_COMPARISONS: Final = 10_000
+#: RFC 1035 2.3.4.
+_MAX_DOMAIN: Final = 255
 
 
 def require_names_allowed(issuer: Certificate, below: Sequence[Certificate]) -> None:
@@ -80,7 +82,7 @@ def _domain_in(domain: str, constraint: str, excluding: bool) -> bool:
     below = constraint.startswith(".")
     wanted = constraint.removeprefix(".").lower().split(".")
     labels = domain.lower().split(".")
-    if not all(labels):
+    if not all(labels) or max(len(domain), len(constraint)) > _MAX_DOMAIN:
         raise ChainError(f"the domain {domain!r} cannot be compared with constraints")
     if len(labels) < len(wanted) or (below and len(labels) == len(wanted)):
         return False

@@ -25,6 +25,8 @@ from uvmd_policy_rego.envelopes.certificates import Certificate, parse_pem_chain
 from uvmd_policy_rego.envelopes.chain import Path, find_paths
 from uvmd_policy_rego.envelopes.errors import ChainError, DidError
 
+#: Of a text that is compared, part by part, with all that a certificate names.
+_MAX_CHARACTERS: Final = 4096
 _HASHES: Final = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 _SUBJECT: Final = {
     "C": "2.5.4.6", "O": "2.5.4.10", "OU": "2.5.4.11", "L": "2.5.4.7", "S": "2.5.4.8",
@@ -59,6 +61,8 @@ def parse_did(text: str) -> Did:
     Raises:
         DidError: it is none of these.
     """
+    if len(text) > _MAX_CHARACTERS:
+        raise DidError(f"a DID of {len(text)} characters, at most {_MAX_CHARACTERS} are read")
     first, *policies = text.split("::")
     if not policies:
         raise DidError("invalid DID string")

@@ -25,6 +25,9 @@ _INCLUSION: Final = -1
 _LEAF, _PATH = 1, 2
 _HASH_SIZE: Final = 32
 _MAX_EVIDENCE: Final = 1024
+#: Of one envelope, which anybody may have made; a receipt has some 3 KiB.
+_MOST: Final = 32
+_MAX_BYTES: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,16 @@ def parse_receipts(unprotected: headers.Header) -> list[Receipt]:
     found = unprotected[headers.RECEIPTS]
     if not isinstance(found, list):
         raise ReceiptError(f"receipts header is not an array (got {go_type(found)})")
+    if len(found) > _MOST:
+        raise ReceiptError(f"{len(found)} receipts, at most {_MOST} are read")
     return [_parse_receipt(number, one) for number, one in enumerate(found)]
 
 
 def _parse_receipt(number: int, encoded: Any) -> Receipt:
     if not isinstance(encoded, bytes):
         raise ReceiptError(f"receipt {number} is not a byte string (got {go_type(encoded)})")
+    if len(encoded) > _MAX_BYTES:
+        raise ReceiptError(f"receipt {number} has {len(encoded)} bytes, at most {_MAX_BYTES} are read")
     try:
         message = cose.parse_sign1(encoded)
     except CborError as error:

@@ -121,7 +121,7 @@ def _require_common(key: dict[Any, Any]) -> None:
     if not isinstance(operations, list):
         raise TrustListError(f"key_ops: invalid type {cbor.go_type(operations)}")
     for one in operations:
-        if type(one) is not int and one not in _OPERATIONS:
+        if type(one) is not int and not (isinstance(one, str) and one in _OPERATIONS):
             raise TrustListError("key_ops: unknown entry")
     if any(type(label) not in (int, str) for label in key):
         raise TrustListError("invalid label type")
