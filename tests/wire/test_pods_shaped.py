@@ -128,6 +128,18 @@ def test_a_mount_made_later_in_the_pods_directory_reaches_a_running_workload(bri
     assert not where.exists()
 
 
+def test_a_mount_in_the_pods_directory_stays_when_another_workload_comes(bridge: Connection) -> None:
+    shared = [bind("/mnt", "sandbox:///shared")]
+    with pod(bridge) as made:
+        made.run("true", mounts=shared)
+        where = made.root / "sandboxMounts" / "shared" / "earlier"
+        where.mkdir()
+        machine_mount(where)
+        for _ in range(2):
+            assert made.run("cat /mnt/earlier/x", mounts=shared) == b"later\n"
+        assert where.is_mount()
+
+
 def machine_mount(where: Path) -> None:
     from uvmd.linux import syscalls
 

@@ -71,6 +71,7 @@ class NotedMounts:
         for name in ("mount", "bind", "unmount", "unmount_tree"):
             monkeypatch.setattr(mounts, name, getattr(self, name))
         monkeypatch.setattr(mounts, "make_shared", lambda target, recursive=True: None)
+        monkeypatch.setattr(mounts, "set_propagation", lambda target, flag: None)
         return self
 
 

@@ -175,6 +175,21 @@ def test_sharing_is_shown_and_a_binding_sees_what_is_mounted_later(folder: Path)
 
 
 @pytest.mark.root
+def test_a_copy_that_is_detached_takes_nothing_of_its_source_along(folder: Path) -> None:
+    mounts.mount("shared", str(folder), "tmpfs")
+    mounts.make_shared(str(folder))
+    for name in ("source", "source/inner", "copy"):
+        (folder / name).mkdir()
+    mounts.mount("inner", str(folder / "source" / "inner"), "tmpfs")
+    mounts.bind(str(folder / "source"), str(folder / "copy"), recursive=True)
+    mounts.detach(str(folder / "copy"))
+    assert mounts.mounted_at(str(folder / "copy")) == []
+    assert len(mounts.mounted_at(str(folder / "source" / "inner"))) == 1
+    mounts.set_propagation(str(folder), mounts.PROPAGATION["rprivate"])
+    mounts.unmount_tree(str(folder))
+
+
+@pytest.mark.root
 def test_a_new_mount_is_configured_word_by_word_and_attached(folder: Path) -> None:
     fd = mounts.new_mount("tmpfs", [("source", "made"), ("size", "1m"), ("mode", "0711")], flags=1 | 8)
     target = os.open(folder, os.O_PATH | os.O_DIRECTORY)

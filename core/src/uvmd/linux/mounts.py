@@ -20,6 +20,7 @@ from uvmd.linux.proc import unescape
 
 MOUNTINFO = "/proc/self/mountinfo"
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_DETACH: Final = 2  # MNT_DETACH
 
 #: Words of mount options that say how mounts propagate, and their MS_* values.
 PROPAGATION: Final = {
@@ -148,6 +149,16 @@ def unmount_all(target: str, max_stacked: int = 5) -> int:
                 return done
             raise
     raise OSError(errno.EBUSY, f"more than {max_stacked} mounts are stacked", target)
+
+
+def detach(target: str) -> None:
+    """Take a recursive bind away, with all that is mounted in it; its source stays as it is.
+
+    The mounts in it are in step with those in the source, which would go with them. EINVAL:
+    nothing is mounted there.
+    """
+    set_propagation(target, PROPAGATION["rprivate"])
+    unmount(target, _DETACH)
 
 
 @contextmanager

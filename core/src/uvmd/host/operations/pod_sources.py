@@ -69,10 +69,10 @@ def remove_work_dir(work: str) -> None:
 
 
 def unmount_below(staged: str) -> None:
-    """Unmount the places; a detached mount tells nobody, and the sources stay mounted where they are."""
+    """Unmount the places; the sources stay, and all that is mounted in them."""
     for name in os.listdir(staged):
         try:
-            mounts.unmount(f"{staged}/{name}", _DETACH)
+            mounts.detach(f"{staged}/{name}")
         except OSError as error:
             if error.errno != errno.EINVAL:  # not mounted
                 raise
