@@ -263,6 +263,48 @@ def test_requests_without_an_answer_stop_the_reading_when_they_are_too_much(
     made.close()
 
 
+def test_waits_that_tell_of_one_end_are_each_written_by_one_daemon(parts: Parts, tmp_path: Path) -> None:
+    made = Set(parts, tmp_path)
+    host = made.connect()
+    one, two, three = (made.kept.add(1, b"wait %d" % number) for number in range(3))
+    made.bridge.send(1, frame(bytes(4_000_000)))
+    made.bridge.send(1, frame(b"code"), one.number, 4)
+    made.bridge.send(1, frame(b"code"), two.number, 4)
+    made.bridge.send(0, frame(b"code"), three.number, 4)
+    assert not made.bridge.flushed
+    assert made.bridge.unsent() == [(three.number, 4, frame(b"code"))]
+    host.close()
+    made.close()
+
+
+def test_equal_news_of_two_ends_is_told_of_each_and_then_no_more(parts: Parts, tmp_path: Path) -> None:
+    made = Set(parts, tmp_path)
+    for slot in (4, 5):
+        made.bridge.send(0, frame(b"the same container"), slot=slot)
+    assert made.bridge.unsent() == [(0, slot, frame(b"the same container")) for slot in (4, 5)]
+    host = made.connect()
+    for _, slot, again in made.bridge.unsent():
+        made.bridge.send(1, again, slot=slot)
+    parts.run_until(lambda: made.bridge.flushed)
+    assert made.bridge.unsent() == []
+    host.close()
+    made.close()
+
+
+def test_an_answer_that_was_written_leaves_the_news_of_the_same_end_in_place(
+    parts: Parts, tmp_path: Path
+) -> None:
+    made = Set(parts, tmp_path)
+    host = made.connect()
+    wait = made.kept.add(1, b"wait")
+    made.bridge.send(0, frame(b"exit"), slot=4)
+    made.bridge.send(1, frame(b"code"), wait.number, 4)
+    parts.run_until(lambda: made.bridge.flushed)
+    assert made.bridge.unsent() == [(0, 4, frame(b"exit"))]
+    host.close()
+    made.close()
+
+
 def test_what_nobody_is_writing_is_known_by_request_and_slot(parts: Parts, tmp_path: Path) -> None:
     made = Set(parts, tmp_path)
     first, second = made.kept.add(1, b"q"), made.kept.add(1, b"r")

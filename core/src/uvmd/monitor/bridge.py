@@ -123,8 +123,8 @@ class Bridge:
         next daemon gets it back. ``state`` is what that one is told of the connection.
         """
         if request:
-            self._kept.answered(request, frame)
-        if slot:
+            self._kept.answered(request, frame, slot)
+        elif slot:
             self._kept.notices[slot] = frame
         if not generation:
             return
@@ -144,12 +144,15 @@ class Bridge:
 
     def unsent(self) -> list[tuple[int, int, bytes]]:
         """Return the kept frames that nobody is writing: request, slot, frame."""
-        writing = {(request, slot) for _, request, slot in self._queue}
-        frames = [(one.number, 0, one.answer) for one in self._kept if one.answer is not None]
-        told = {frame: slot for slot, frame in self._kept.notices.items()}
-        found = [(number, told.pop(frame, 0), frame) for number, _, frame in frames]
-        found += [(0, slot, frame) for frame, slot in told.items()]
-        return [one for one in found if one[:2] not in writing]
+        # An answer is known by its request alone: the slot whose end it tells may have several.
+        answers = {request for _, request, _ in self._queue}
+        notices = {slot for _, request, slot in self._queue if not request}
+        found = [
+            (one.number, one.slot, one.answer)
+            for one in self._kept
+            if one.answer is not None and one.number not in answers
+        ]
+        return found + [(0, slot, frame) for slot, frame in self._kept.notices.items() if slot not in notices]
 
     def set_max_inbound(self, max_bytes: int) -> None:
         """Set the largest frame that is taken from the host, header included."""
@@ -290,7 +293,7 @@ class Bridge:
                 self._written = 0
                 if request:
                     self._kept.forget(request)
-                if slot:
+                elif slot:
                     self._kept.notices.pop(slot, None)
         self._wait_for_room(False)
         self.resume()

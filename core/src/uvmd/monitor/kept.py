@@ -40,8 +40,11 @@ class Request:
 
     __slots__ = (
         "_frame", "_length", "_memfd", "answer", "attempts", "generation", "is_wait", "notes", "number",
-        "once", "size",
+        "once", "size", "slot",
     )  # fmt: skip
+
+    #: Whose end the answer tells, once there is one.
+    slot: int
 
     def __init__(self, number: int, generation: int, frame: bytes) -> None:
         self.number = number
@@ -117,7 +120,7 @@ class Kept:
         # be taken for these.
         self._next = time.monotonic_ns() // 1000
         self._requests: dict[int, Request] = {}
-        #: What tells of the end of a slot's process, by slot, until it was written.
+        #: Notifications that tell of the end of a slot's process, by slot, until written.
         self.notices: dict[int, bytes] = {}
         self.bytes = 0
         #: Requests of the present connection without an answer, waits not counted.
@@ -141,8 +144,8 @@ class Kept:
         """Return a request that is kept."""
         return self._requests.get(number)
 
-    def answered(self, number: int, frame: bytes) -> None:
-        """Its answer was given; it is not written yet."""
+    def answered(self, number: int, frame: bytes, slot: int = 0) -> None:
+        """Its answer was given, which tells of the end of ``slot``; it is not written yet."""
         request = self._requests.get(number)
         if request is not None:
             # Counted as long as it waits, like the frame.
@@ -150,7 +153,7 @@ class Kept:
             more = len(frame) - len(request.answer or b"")
             request.size += more
             self.bytes += more
-            request.answer = frame
+            request.answer, request.slot = frame, slot
 
     def note(self, number: int, name: bytes, value: bytes) -> None:
         """Keep a note beside a request; beyond the limits it is dropped."""
