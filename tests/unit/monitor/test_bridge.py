@@ -305,6 +305,69 @@ def test_an_answer_that_was_written_leaves_the_news_of_the_same_end_in_place(
     made.close()
 
 
+def negotiate() -> bytes:
+    return struct.pack("<IIQ", 0x10100B01, 18, 0) + b"{}"
+
+
+def leave_too_much(made: Set) -> list[Request]:
+    """Have the last connection leave more requests without an answer than are kept."""
+    host = made.connect()
+    left = [made.kept.add(1, bytes(16 << 20)) for _ in range(5)]
+    host.close()
+    made.parts.run_until(lambda: made.events("down"))
+    return left
+
+
+def test_what_older_connections_have_left_does_not_keep_a_new_one_from_negotiating(
+    parts: Parts, tmp_path: Path
+) -> None:
+    made = Set(parts, tmp_path)
+    left = leave_too_much(made)
+    parts.run_until(lambda: made.events("up")[1:])
+    made.server.accept()[0].close()
+    host = made.connect()
+    host.send(negotiate())
+    parts.run_until(lambda: made.events("frame"))
+    _, generation, _, number = made.events("frame")[0]
+    made.bridge.send(generation, frame(b"negotiated"), number, state=4)  # type: ignore[arg-type]
+    host.send(frame(b"waits"))
+    passed: list[int] = []
+    parts.loop.call_later(0.02, lambda: passed.append(1))
+    parts.run_until(lambda: passed)
+    assert made.bridge._paused
+    for one in left:
+        made.bridge.send(0, frame(b"answer"), one.number)
+    parts.run_until(lambda: made.events("frame")[1:])
+    host.close()
+    made.close()
+
+
+def test_more_is_not_added_to_what_waits_for_a_host_by_connections_that_do_not_negotiate(
+    parts: Parts, tmp_path: Path
+) -> None:
+    made = Set(parts, tmp_path)
+    leave_too_much(made)
+    parts.run_until(lambda: made.events("up")[1:])
+    host, _ = made.server.accept()
+    host.send(frame(b"wait"))
+    parts.run_until(lambda: made.events("down")[1:])
+    host.close()
+    assert made.events("frame") == []
+    assert [line for line in parts.log.lines if "one that negotiates" in line]
+    made.close()
+
+
+def test_a_host_that_goes_while_it_is_not_read_is_noticed(parts: Parts, tmp_path: Path) -> None:
+    made = Set(parts, tmp_path)
+    host = made.connect()
+    made.listener.waiting = 65 * 1024 * 1024
+    host.send(frame(b"waits"))
+    parts.run_until(lambda: made.bridge._paused)
+    host.close()
+    parts.run_until(lambda: made.events("down"))
+    made.close()
+
+
 def test_what_nobody_is_writing_is_known_by_request_and_slot(parts: Parts, tmp_path: Path) -> None:
     made = Set(parts, tmp_path)
     first, second = made.kept.add(1, b"q"), made.kept.add(1, b"r")

@@ -60,6 +60,21 @@ def test_open_requests_of_the_present_connection_are_counted_and_waits_are_not()
     assert kept.open == 0
 
 
+def test_an_answered_request_keeps_its_answer_and_not_its_frame() -> None:
+    kept = Kept()
+    kept.begin(1)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    request = kept.add(1, bytes(1 << 20))
+    kept.answered(request.number, b"answer")
+    kept.answered(request.number, b"answers")
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert 7 < kept.bytes == kept.recent_bytes < 1000
+    kept.begin(2)
+    assert kept.recent_bytes == 0
+    kept.forget(request.number)
+    assert kept.bytes == kept.recent_bytes == 0
+
+
 def test_numbers_of_two_monitors_are_not_the_same() -> None:
     first = Kept().add(1, b"").number
     while Kept().add(1, b"").number == first:

@@ -126,10 +126,10 @@ class Bridge:
             self._kept.answered(request, frame, slot)
         elif slot:
             self._kept.notices[slot] = frame
-        if not generation:
-            return
         if not self.up or generation != self.generation:
-            self._listener.bridge_unsent(request, slot, frame)
+            if generation:
+                self._listener.bridge_unsent(request, slot, frame)
+            self.resume()
             return
         if state >= 0:
             self._states[generation] = state
@@ -220,15 +220,20 @@ class Bridge:
     def _on_ready(self, events: int) -> None:
         if events & OUT:
             self._write()
-        if events & HANGUP:
+        if events & (HANGUP | ERROR):
             self._ending = True
         if events & (IN | HANGUP | ERROR):
             self._read()
 
+    def _negotiated(self) -> bool:
+        return self._states.get(self.generation, 0) > 0
+
     def _must_pause(self) -> bool:
         limit = kept.LOW_BYTES if self._paused else kept.HIGH_BYTES
+        # What older connections have left goes once this one has negotiated, and not before.
+        counted = self._kept.bytes if self._negotiated() else self._kept.recent_bytes
         return (
-            self._kept.bytes > limit
+            counted > limit
             or self._kept.open + len(self._queue) > (kept.FEWER if self._paused else kept.MANY)
             or self._listener.daemon_waiting_bytes() > limit
             or self._queued_bytes > _HOST_HIGH_BYTES
@@ -241,6 +246,8 @@ class Bridge:
                 return
             if self._must_pause():
                 self._paused = True
+                if self._ending:  # nobody is there to make room
+                    self._lose("end of file")
                 return
             try:
                 count = os.readv(self._in, [self._loop.room])
@@ -268,6 +275,9 @@ class Bridge:
         generation = self.generation
         try:
             while (frame := self._reader.next_frame()) is not None:
+                if not self._negotiated() and not self._kept.leaves_room(frame):
+                    self._lose("too much of earlier connections waits for one that negotiates")
+                    return
                 self._listener.bridge_frame(self._kept.add(generation, frame), frame)
         except ValueError as error:
             self._log.error("bad frame header, closing the bridge connection", error=str(error))

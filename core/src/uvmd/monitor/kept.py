@@ -26,6 +26,7 @@ LOW_BYTES = 32 * 1024 * 1024
 MANY = 1024
 FEWER = 512
 _WAIT = (0x10100601).to_bytes(4, "little")
+_NEGOTIATE = (0x10100B01).to_bytes(4, "little")
 LARGE_FRAME_BYTES = 64 * 1024
 #: A request has a handful; nobody must make us hold more.
 MAX_NOTES = 64
@@ -66,16 +67,18 @@ class Request:
 
     @property
     def frame(self) -> bytes:
-        """The frame as it came."""
+        """The frame as it came; nothing once there is an answer."""
         if self._memfd < 0:
             return self._frame
         return os.pread(self._memfd, self._length, 0)
 
-    def close(self) -> None:
-        """Give the memory back."""
+    def close(self) -> int:
+        """Give the frame's memory back; return how many bytes that were."""
+        length, self._length, self._frame = self._length, 0, b""
         if self._memfd >= 0:
             os.close(self._memfd)
             self._memfd = -1
+        return length
 
 
 class Once:
@@ -123,20 +126,22 @@ class Kept:
         #: Notifications that tell of the end of a slot's process, by slot, until written.
         self.notices: dict[int, bytes] = {}
         self.bytes = 0
+        #: Those of the present connection.
+        self.recent_bytes = 0
         #: Requests of the present connection without an answer, waits not counted.
         self.open = 0
         self._generation = 0
 
     def begin(self, generation: int) -> None:
-        """Count the open requests of a new connection: its Negotiate must not wait for older ones."""
-        self._generation, self.open = generation, 0
+        """Count for a new connection: its Negotiate must not wait for older requests."""
+        self._generation, self.open, self.recent_bytes = generation, 0, 0
 
     def add(self, generation: int, frame: bytes) -> Request:
         """Keep a frame of the host."""
         number = self._next
         self._next = number + 1
         request = self._requests[number] = Request(number, generation, frame)
-        self.bytes += request.size
+        self._count(request, request.size)
         self.open += self._counts(request)
         return request
 
@@ -148,11 +153,11 @@ class Kept:
         """Its answer was given, which tells of the end of ``slot``; it is not written yet."""
         request = self._requests.get(number)
         if request is not None:
-            # Counted as long as it waits, like the frame.
+            # Counted as long as it waits, in place of the frame, for which nobody will ask again.
             self.open -= self._counts(request)
-            more = len(frame) - len(request.answer or b"")
+            more = len(frame) - len(request.answer or b"") - request.close()
             request.size += more
-            self.bytes += more
+            self._count(request, more)
             request.answer, request.slot = frame, slot
 
     def note(self, number: int, name: bytes, value: bytes) -> None:
@@ -165,16 +170,29 @@ class Kept:
         if name in request.notes or len(request.notes) < MAX_NOTES:
             more = len(value) - len(request.notes.get(name, b""))
             request.size += more
-            self.bytes += more
+            self._count(request, more)
             request.notes[name] = value
 
     def forget(self, number: int) -> None:
         """Its answer was written, or there will be none."""
         request = self._requests.pop(number, None)
         if request is not None:
-            self.bytes -= request.size
+            self._count(request, -request.size)
             self.open -= self._counts(request)
             request.close()
+
+    def leaves_room(self, frame: bytes) -> bool:
+        """Return whether a connection that has not negotiated may ask this beside what others have left.
+
+        Negotiate always may, or what waits for it would never go; more than that would add up.
+        """
+        small = self.recent_bytes + len(frame) <= LARGE_FRAME_BYTES
+        return self.bytes <= HIGH_BYTES or (small and frame.startswith(_NEGOTIATE))
+
+    def _count(self, request: Request, more: int) -> None:
+        self.bytes += more
+        if request.generation == self._generation:
+            self.recent_bytes += more
 
     def _counts(self, request: Request) -> bool:
         return request.generation == self._generation and request.answer is None and not request.is_wait
