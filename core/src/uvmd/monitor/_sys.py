@@ -70,6 +70,46 @@ def tee(source: int, target: int, count: int) -> int:
             raise _error(code, "tee")
 
 
+class FileActions:
+    """What becomes of our descriptors on their way into a child; ``close`` gives the memory back.
+
+    Made before a child's limits are put on: the C library refuses a descriptor above the
+    soft limit of that moment, which ours may be and which is no matter to dup2(2).
+    """
+
+    def __init__(self, sources: Sequence[int], cwd: bytes = b"", terminal: bytes = b"") -> None:
+        """``sources`` become descriptors 0, 1, ...; none of them may be in that range itself.
+
+        ``terminal``: the child leads a new session, and a pty's slave, its controlling
+        terminal, is 0 to 2 in place of the first three sources.
+        """
+        self.leads_session = bool(terminal)
+        self.opaque = ctypes.create_string_buffer(_OPAQUE_BYTES)
+        _check(_libc.posix_spawn_file_actions_init(self.opaque), "posix_spawn_file_actions_init")
+        try:
+            self._fill(sources, cwd, terminal)
+        except BaseException:
+            self.close()
+            raise
+
+    def _fill(self, sources: Sequence[int], cwd: bytes, terminal: bytes) -> None:
+        actions = self.opaque
+        if terminal:
+            # A session leader without a terminal that opens one gets it as its own.
+            code = _libc.posix_spawn_file_actions_addopen(actions, 0, terminal, os.O_RDWR, 0)
+            _check(code, "posix_spawn")
+        for target, source in enumerate(sources):
+            source = 0 if terminal and target < 3 else source
+            if source != target:
+                _check(_libc.posix_spawn_file_actions_adddup2(actions, source, target), "posix_spawn")
+        if cwd:
+            _check(_libc.posix_spawn_file_actions_addchdir_np(actions, cwd), "posix_spawn")
+
+    def close(self) -> None:
+        """Give the memory back."""
+        _libc.posix_spawn_file_actions_destroy(self.opaque)
+
+
 class PosixSpawn:
     """posix_spawn(3) with every signal at its default, none blocked, and a group of its own."""
 
@@ -78,45 +118,19 @@ class PosixSpawn:
         self._session = _attributes(_SPAWN_SETSID)
 
     def spawn(
-        self,
-        program: bytes,
-        argv: Sequence[bytes],
-        env: Mapping[bytes, bytes],
-        sources: Sequence[int],
-        *,
-        cwd: bytes = b"",
-        terminal: bytes = b"",
+        self, program: bytes, argv: Sequence[bytes], env: Mapping[bytes, bytes], actions: FileActions
     ) -> int:
         """Start a program (looked up in our PATH if it has no slash); return its pid.
-
-        ``sources`` become descriptors 0, 1, ...; none of them may be in that range itself.
-        ``terminal``: the child leads a new session, and a pty's slave, its controlling
-        terminal, is 0 to 2 in place of the first three sources.
 
         Raises:
             OSError: as execve(2), chdir(2), open(2).
         """
-        actions = ctypes.create_string_buffer(_OPAQUE_BYTES)
-        _check(_libc.posix_spawn_file_actions_init(actions), "posix_spawn_file_actions_init")
-        try:
-            if terminal:
-                # A session leader without a terminal that opens one gets it as its own.
-                code = _libc.posix_spawn_file_actions_addopen(actions, 0, terminal, os.O_RDWR, 0)
-                _check(code, "posix_spawn")
-            for target, source in enumerate(sources):
-                source = 0 if terminal and target < 3 else source
-                if source != target:
-                    _check(_libc.posix_spawn_file_actions_adddup2(actions, source, target), "posix_spawn")
-            if cwd:
-                _check(_libc.posix_spawn_file_actions_addchdir_np(actions, cwd), "posix_spawn")
-            pid = ctypes.c_int()
-            call = _libc.posix_spawn if b"/" in program else _libc.posix_spawnp
-            attributes = self._session if terminal else self._group
-            entries = [name + b"=" + value for name, value in env.items()]
-            code = call(ctypes.byref(pid), program, actions, attributes, _strings(argv), _strings(entries))
-            _check(code, os.fsdecode(program))
-        finally:
-            _libc.posix_spawn_file_actions_destroy(actions)
+        pid = ctypes.c_int()
+        call = _libc.posix_spawn if b"/" in program else _libc.posix_spawnp
+        attributes = self._session if actions.leads_session else self._group
+        entries = [name + b"=" + value for name, value in env.items()]
+        code = call(ctypes.byref(pid), program, actions.opaque, attributes, _strings(argv), _strings(entries))
+        _check(code, os.fsdecode(program))
         return pid.value
 
 

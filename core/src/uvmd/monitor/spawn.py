@@ -14,7 +14,7 @@ import fcntl
 import os
 import resource
 
-from uvmd.monitor._sys import PosixSpawn
+from uvmd.monitor._sys import FileActions, PosixSpawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class Spawner:
     def __init__(self) -> None:
         self.devnull = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._spawn = PosixSpawn()
-        self._oom_score = _read_oom_score()
+        # Held open: the day on which no descriptor is left must not give a child our score.
+        self._oom_file, self._oom_score = _open_oom_score()
         # Each process takes up to eight descriptors of ours, and the usual soft limit is
         # 1024. Children must see the original one, so it is put back around each spawn.
         self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -108,18 +109,26 @@ class Spawner:
         if any(b"\0" in text for text in (*argv, *env.values(), *env, cwd)):
             raise OSError(errno.EINVAL, "a zero byte in an argument, a variable or the directory")
         sources, lifted = _lift((*stdio, *fds))
-        self._before_spawn(protected)
         try:
+            self._write_oom_score(self._oom_score if protected else 0)
             if cgroups:
                 return self._fork(argv, env, sources, cwd, terminal, cgroups)
-            where = b"" if cwd == b"/" else cwd
-            pid = self._spawn.spawn(argv[0], argv, env, sources, cwd=where, terminal=terminal)
+            pid = self._posix_spawn(argv, env, FileActions(sources, b"" if cwd == b"/" else cwd, terminal))
             _limit(pid, limits)
             return pid
         finally:
-            self._after_spawn(protected)
+            self._write_oom_score(self._oom_score)
             for fd in lifted:
                 os.close(fd)
+
+    def _posix_spawn(self, argv: Sequence[bytes], env: Mapping[bytes, bytes], actions: FileActions) -> int:
+        # Nothing here takes a descriptor: with more of them than the original limit none can be had.
+        try:
+            self._set_limit(self._soft)
+            return self._spawn.spawn(argv[0], argv, env, actions)
+        finally:
+            self._set_limit(self._raised)
+            actions.close()
 
     def _fork(
         self,
@@ -134,7 +143,7 @@ class Spawner:
         try:
             pid = os.fork()
             if pid == 0:
-                _become(argv, env, sources, cwd, terminal, cgroups, report)
+                _become(argv, env, sources, cwd, terminal, cgroups, report, (self._soft, self._hard))
             os.close(report)
             report = -1
             # Ends at the child's exec; until then it only joins, duplicates and executes.
@@ -149,20 +158,17 @@ class Spawner:
             raise OSError(code, f"{os.fsdecode(argv[0])}: {os.strerror(code)}")
         return pid
 
-    def _before_spawn(self, protected: bool) -> None:
-        if self._raised != self._soft:
-            self._set_limit(self._soft)
-        if self._oom_score and not protected:
-            _write_oom_score(0)
-
-    def _after_spawn(self, protected: bool) -> None:
-        if self._raised != self._soft:
-            self._set_limit(self._raised)
-        if self._oom_score and not protected:
-            _write_oom_score(self._oom_score)
+    def _write_oom_score(self, score: int) -> None:
+        if self._oom_file < 0 or not self._oom_score:
+            return
+        try:
+            os.pwrite(self._oom_file, str(score).encode(), 0)
+        except OSError:  # not allowed to lower it again: then it stays as it was for all
+            pass
 
     def _set_limit(self, soft: int) -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, self._hard))
+        if self._raised != self._soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, self._hard))
 
 
 def _limit(pid: int, limits: Sequence[tuple[int, int]]) -> None:
@@ -183,6 +189,7 @@ def _become(
     terminal: bytes,
     cgroups: Sequence[bytes],
     report: int,
+    limit: tuple[int, int],
 ) -> None:
     """Turn the forked child into the program; never returns."""
     try:
@@ -204,6 +211,8 @@ def _become(
         signal.set_wakeup_fd(-1)
         for number in set(range(1, signal.NSIG)) - _UNTOUCHABLE:
             signal.signal(number, signal.SIG_DFL)
+        # The last thing: all the above needs descriptors, and ours may be above it.
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
         (os.execve if b"/" in argv[0] else os.execvpe)(argv[0], list(argv), dict(env))
     except OSError as error:
         os.write(report, (error.errno or errno.EIO).to_bytes(4, "little"))
@@ -227,20 +236,10 @@ def _lift(fds: Sequence[int]) -> tuple[list[int], list[int]]:
     return sources, lifted
 
 
-def _read_oom_score() -> int:
+def _open_oom_score() -> tuple[int, int]:
+    """Return a descriptor for our own oom_score_adj, and what it is."""
     try:
-        with open("/proc/self/oom_score_adj", "rb", buffering=0) as file:
-            return int(file.read(16))
-    except (OSError, ValueError):  # no /proc: nothing to reset either
-        return 0
-
-
-def _write_oom_score(score: int) -> None:
-    try:
-        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, str(score).encode())
-        finally:
-            os.close(fd)
-    except OSError:  # not allowed to lower it again: then it stays as it was for all
-        pass
+        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # no /proc, or it may not be written: nothing to reset either
+        return -1, 0
+    return fd, int(os.pread(fd, 16, 0))

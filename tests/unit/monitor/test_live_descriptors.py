@@ -1,0 +1,78 @@
+"""A real monitor with more descriptors than a child may have, or with none left."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.live_monitor import LiveMonitor, StandIn, read_all
+
+pytestmark = pytest.mark.system
+
+SOFT, HARD = 1024, 4096
+REPORT = "ulimit -Sn; ulimit -Hn; cat /proc/self/oom_score_adj"
+REPORTED = b"1024\n4096\n0\n"
+
+
+def as_outside_of_systemd() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT, HARD))
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("300")
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[LiveMonitor]:
+    with LiveMonitor(tmp_path, preexec_fn=as_outside_of_systemd) as monitor:
+        yield monitor
+
+
+def descriptors(monitor: LiveMonitor) -> list[int]:
+    return [int(name) for name in os.listdir(f"/proc/{monitor.process.pid}/fd")]
+
+
+def hold_many(monitor: LiveMonitor, daemon: StandIn) -> None:
+    """Have the monitor hold more descriptors than the limit under which it was started."""
+    while len(descriptors(monitor)) < SOFT + 76:
+        daemon.link.open_slot(daemon.link.new_slot())
+
+
+def test_above_the_original_limit_programs_start_and_see_it(limited: LiveMonitor) -> None:
+    daemon = limited.start()
+    hold_many(limited, daemon)
+    call = daemon.link.run(["/bin/sh", "-c", REPORT], env={}, deadline_s=10)
+    assert call.output == REPORTED
+
+
+@pytest.mark.parametrize("joins", [False, True])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_above_the_original_limit_processes_start_and_see_it(
+    limited: LiveMonitor, tmp_path: Path, joins: bool, terminal: bool
+) -> None:
+    (tmp_path / "cgroup.procs").touch()
+    daemon, listener = limited.start(), limited.listen(2)
+    hold_many(limited, daemon)
+    daemon.link.spawn(
+        daemon.link.new_slot(),
+        ["/bin/sh", "-c", REPORT],
+        env={},
+        cwd="/",
+        terminal=terminal,
+        ports=(None, 2, None),
+        cgroups=[str(tmp_path)] if joins else [],
+    )
+    host = limited.accept(listener)
+    assert read_all(host).replace(b"\r\n", b"\n") == REPORTED
+    assert (tmp_path / "cgroup.procs").read_bytes() == (b"0" if joins else b"")
+
+
+def test_above_the_original_limit_the_next_daemon_starts_and_is_protected(limited: LiveMonitor) -> None:
+    daemon = limited.start()
+    hold_many(limited, daemon)
+    os.kill(daemon.pid, 9)
+    pid = limited.next_daemon().pid
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "300\n"
+    assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (SOFT, HARD)
