@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import subprocess
 import time
 from collections.abc import Callable
@@ -249,6 +250,25 @@ def test_an_encrypted_scratch_hides_what_is_written_and_forgets_it(guest: Guest)
     assert "secret" not in guest.sh("cat /run/uvmd/devices.json /run/uvmd/plugins/*.json")
     found = subprocess.run(["grep", "-c", secret, file], capture_output=True, text=True)
     assert found.stdout == "0\n"
+    drive.remove()
+
+
+def test_an_encrypted_disk_has_no_header_and_nothing_of_what_was_on_it(guest: Guest) -> None:
+    file = guest.image("scratch", 400)
+    drive = guest.add_disk(file, lun=2)
+    path = SCRATCH["MountPath"]
+    disk("Add", guest, SCRATCH)
+    guest.sh(f"echo kept >{path}/file")
+    disk("Remove", guest, SCRATCH)
+    disk("Add", guest, ENCRYPTED)
+    guest.sh(f"echo new >{path}/file; sync")
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as host:
+        # The first and the second header of LUKS2: what the host holds, it may change.
+        assert (host.find(b"LUKS\xba\xbe"), host.find(b"SKUL\xba\xbe")) == (-1, -1)
+    disk("Remove", guest, ENCRYPTED)
+    disk("Add", guest, SCRATCH)
+    assert guest.sh(f"ls {path}") == "lost+found\n"
+    disk("Remove", guest, SCRATCH)
     drive.remove()
 
 

@@ -145,6 +145,27 @@ def test_an_encrypted_scratch_is_xfs_over_dm_crypt_with_integrity(
     assert bench.table.is_encrypted(f"{cases['encrypted']['MountPath']}/scratch/abc")
 
 
+def test_a_header_that_the_host_puts_on_an_encrypted_disk_is_not_read(
+    bench: Any, kernel: FakeKernel, cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, real = kernel.dev / "sda", kernel.run.cryptsetup
+    found: list[bytes] = []
+
+    def hostile(argv: Any, fds: Any) -> Finished:
+        if argv[1] == "luksOpen":
+            found.append(disk.read_bytes())
+            with disk.open("r+b") as file:
+                file.write(b"LUKS\xba\xbecipher_null-ecb".ljust(64, b"\0"))
+        return real(argv, fds)
+
+    monkeypatch.setattr(kernel.run, "cryptsetup", hostile)
+    bench.add_disk(**cases["encrypted"])
+    (opened,) = kernel.dm.devices.values()
+    assert opened.active
+    assert opened.active[0].params.startswith("aes-xts-plain64 ")
+    assert b"LUKS" not in found[0], "ours was never there"
+
+
 def test_a_host_that_does_not_repeat_encrypted_still_has_the_key_forgotten(
     bench: Any, kernel: FakeKernel, cases: Cases
 ) -> None:

@@ -3,6 +3,9 @@
 The key is made for one mount and lives in a memory file that the child reads; it is never
 in a file system, on a command line or in an environment, and is wiped when the disk is
 open. So is everything on the disk lost with the mount, which is what a scratch is for.
+
+The LUKS header is in a memory file too. One on the disk would be read back from the host,
+which may give another: one whose cipher changes nothing opens with any key (CVE-2025-59054).
 """
 
 from __future__ import annotations
@@ -19,8 +22,11 @@ from uvmd.errors import DeadlineExceeded, Failed
 from uvmd.linux import devmapper, filesystems
 
 KEY_BYTES: Final = 1024
-#: The first descriptor that ``env.run`` gives a child.
+#: cryptsetup makes it as long as it needs, 16 MiB, but takes no empty one for a header.
+_HEADER_BYTES: Final = 4096
+#: The descriptors that ``env.run`` gives a child.
 _KEY_FILE: Final = "/proc/self/fd/3"
+_HEADER_FILE: Final = "/proc/self/fd/4"
 #: Every write carries a hash of its sector; nothing is written over the whole disk before,
 #: which takes minutes, so what was never written cannot be read.
 _FORMAT: Final = (
@@ -28,6 +34,11 @@ _FORMAT: Final = (
     "luks2",
     "--key-file",
     _KEY_FILE,
+    "--header",
+    _HEADER_FILE,
+    # From the first sector on: a file system from before must not be found again, half overwritten.
+    "--offset",
+    "0",
     "--batch-mode",
     "--cipher",
     "aes-xts-plain64",
@@ -42,7 +53,14 @@ _FORMAT: Final = (
     "--pbkdf-force-iterations",
     "1000",
 )
-_OPEN: Final = ("--key-file", _KEY_FILE, "--integrity-no-journal", "--persistent")
+_OPEN: Final = (
+    "--key-file",
+    _KEY_FILE,
+    "--header",
+    _HEADER_FILE,
+    "--integrity-no-journal",
+    "--persistent",
+)
 _CLOSE_S: Final = 30.0
 _AGAIN_S: Final = 0.5
 #: Exit codes of cryptsetup: a device that is missing or not accessible, and one in use.
@@ -83,12 +101,11 @@ def open_encrypted(run: Run, device: str, name: str, deadline: float, undo: Undo
 
 
 def _open_once(run: Run, device: str, name: str, deadline: float) -> str:
-    with _key() as key:
-        _cryptsetup(run, ("luksFormat", device, *_FORMAT), f"luksFormat failed: {device}", deadline, [key])
+    with _key() as key, _memory_file("header", _HEADER_BYTES) as header:
+        fds = (key, header)
+        _cryptsetup(run, ("luksFormat", device, *_FORMAT), f"luksFormat failed: {device}", deadline, fds)
         try:
-            _cryptsetup(
-                run, ("luksOpen", device, name, *_OPEN), f"luksOpen failed: {device}", deadline, [key]
-            )
+            _cryptsetup(run, ("luksOpen", device, name, *_OPEN), f"luksOpen failed: {device}", deadline, fds)
             path = f"{devmapper.DIRECTORY}/{name}"
             _zero_first_block(path)
         except BaseException:
@@ -98,26 +115,32 @@ def _open_once(run: Run, device: str, name: str, deadline: float) -> str:
 
 
 @contextmanager
-def _key() -> Iterator[int]:
-    """Give the descriptor of a memory file with a new key in it, which is wiped at the end."""
+def _memory_file(what: str, size: int) -> Iterator[int]:
+    """Give the descriptor of a file without a name: it goes with the last process that has it."""
     try:
-        fd = os.memfd_create("key", os.MFD_CLOEXEC)
+        fd = os.memfd_create(what, os.MFD_CLOEXEC)
     except OSError as error:
-        raise Failed(f"failed to generate keyfile: {(error.strerror or '').lower()}") from error
+        raise Failed(f"failed to generate {what}: {(error.strerror or '').lower()}") from error
     try:
-        os.ftruncate(fd, KEY_BYTES)
-        with mmap.mmap(fd, KEY_BYTES) as memory:
-            # Straight into the file's page: no copy of it is left in this process.
-            with open("/dev/urandom", "rb", buffering=0) as random, memoryview(memory) as view:
-                got = random.readinto(view)
-            if got != KEY_BYTES:
-                raise Failed(f"failed to generate keyfile: {got} of {KEY_BYTES} random bytes")
-            try:
-                yield fd
-            finally:
-                memory[:] = bytes(KEY_BYTES)
+        os.ftruncate(fd, size)
+        yield fd
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _key() -> Iterator[int]:
+    """Give the descriptor of a memory file with a new key in it, which is wiped at the end."""
+    with _memory_file("keyfile", KEY_BYTES) as fd, mmap.mmap(fd, KEY_BYTES) as memory:
+        # Straight into the file's page: no copy of it is left in this process.
+        with open("/dev/urandom", "rb", buffering=0) as random, memoryview(memory) as view:
+            got = random.readinto(view)
+        if got != KEY_BYTES:
+            raise Failed(f"failed to generate keyfile: {got} of {KEY_BYTES} random bytes")
+        try:
+            yield fd
+        finally:
+            memory[:] = bytes(KEY_BYTES)
 
 
 def _zero_first_block(path: str) -> None:

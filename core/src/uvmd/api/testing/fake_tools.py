@@ -12,6 +12,9 @@ from uvmd.linux.devmapper import Target
 if TYPE_CHECKING:
     from uvmd.api.testing.kernel import FakeKernel
 
+#: What a header begins with; here the cipher follows.
+LUKS = b"LUKS\xba\xbe"
+
 
 class FakeTools:
     """Stands for ``env.run``."""
@@ -63,9 +66,20 @@ class FakeTools:
             return self._close(what)
         assert len(os.pread(fds[0], 4096, 0)) == 1024, "the key comes as the first descriptor"
         assert "/proc/self/fd/3" in argv
+        detached = fds[1] if "--header" in argv else None
+        assert detached is None or argv[argv.index("--header") + 1] == "/proc/self/fd/4"
         if verb == "luksFormat":
-            return self._write(what, {0: b"LUKS\xba\xbe", 1080: bytes(2)})
-        return self._open(what, argv[3])
+            return self._format(what, LUKS + argv[argv.index("--cipher") + 1].encode(), detached)
+        header = self._kernel.head(what)[:64] if detached is None else os.pread(detached, 64, 0)
+        return self._open(what, argv[3], header)
+
+    def _format(self, device: str, header: bytes, detached: int | None) -> Finished:
+        if detached is None:
+            return self._write(device, {0: header, 1080: bytes(2)})
+        if os.fstat(detached).st_size == 0:
+            return Finished(1, b"Device /proc/self/fd/4 is too small.")
+        os.pwrite(detached, header, 0)
+        return self._write(device, {0: b"integrt\0", 1080: bytes(2)})
 
     def _close(self, name: str) -> Finished:
         dm = self._kernel.dm
@@ -78,14 +92,15 @@ class FakeTools:
         os.unlink(self._kernel.mapper / name)
         return Finished()
 
-    def _open(self, device: str, name: str) -> Finished:
+    def _open(self, device: str, name: str, header: bytes) -> Finished:
         kernel = self._kernel
-        if kernel.head(device)[:6] != b"LUKS\xba\xbe":
+        if not header.startswith(LUKS):
             return Finished(1, f"Device {device} is not a valid LUKS device.".encode())
         if name in kernel.dm.devices:
             return Finished(5, f"Device {name} already exists.".encode())
         major, minor = kernel.numbers[device]
-        table = [Target(0, 2048, "crypt", f"capi:x :1024:logon:k 0 {major}:{minor} 0")]
+        cipher = header[len(LUKS) :].rstrip(b"\0").decode()
+        table = [Target(0, 2048, "crypt", f"{cipher} :1024:logon:k 0 {major}:{minor} 0")]
         node = kernel.mapper / name
         with open(node, "wb") as file:
             file.truncate(1 << 20)
