@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 
@@ -82,4 +83,31 @@ def test_the_scratch_pipe_copies_without_taking_and_tells_the_end() -> None:
     os.close(write_end)
     assert scratch.copy_of(read_end) == 0
     for fd in (read_end, scratch.read_end, scratch.write_end, scratch._sink):
+        os.close(fd)
+
+
+def no_descriptor(*_: object) -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize("before", [b"", b"a" * SIZE_BYTES])
+def test_what_cannot_be_remembered_is_dropped_with_all_before_it(
+    before: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch, history = Scratch(262_144), History()
+    history.append(before)
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "_file", no_descriptor)
+        os.write(scratch.write_end, b"lost")
+        history.take(scratch, 4)
+        with pytest.raises(BlockingIOError):
+            os.read(scratch.read_end, 1)
+        history.append(b"lost too")
+    assert history.read() == b""
+    os.write(scratch.write_end, b"after")
+    history.take(scratch, 5)
+    history.append(b"wards")
+    assert history.read() == b"afterwards"
+    history.close()
+    for fd in (scratch.read_end, scratch.write_end, scratch._sink):
         os.close(fd)

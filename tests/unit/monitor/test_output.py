@@ -161,6 +161,32 @@ def test_a_kernel_without_memory_for_a_moment_costs_no_byte(
     parts.run_until(lambda: stream.done)
 
 
+@pytest.mark.parametrize("copying", [False, True])
+def test_without_a_descriptor_for_its_history_a_stream_goes_on_and_leaves_others_nothing(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copying: bool
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    target = parse_target(f"unix:{tmp_path}/s")
+    first, second = Stream(parts, redial=target), Stream(parts, redial=target)
+    first.output._copying = copying
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "memfd_create", refuse)
+        os.write(first.write_end, b"a secret of the first")
+        parts.run_until(lambda: read_available(first.host) == b"a secret of the first")
+    os.write(second.write_end, b"of the second")
+    parts.run_until(lambda: read_available(second.host) == b"of the second")
+    os.write(first.write_end, b", and on")
+    parts.run_until(lambda: read_available(first.host) == b", and on")
+    for stream, remembered in ((first, b", and on"), (second, b"of the second")):
+        assert stream.output._redial is not None
+        assert stream.output._redial.history.read() == remembered
+        stream.output.close()
+        stream.host.close()
+        stream.end()
+
+
 def test_without_a_connection_everything_is_read_and_nothing_is_wanted(parts: Parts) -> None:
     stream = Stream(parts, connected=False)
     assert not stream.output.wanted

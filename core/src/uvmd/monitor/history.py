@@ -45,7 +45,11 @@ class Scratch:
 
 
 class History:
-    """A ring of the last ``SIZE_BYTES`` bytes."""
+    """A ring of the last ``SIZE_BYTES`` bytes.
+
+    Remembering never fails: where there is no descriptor or no memory for it, what came so
+    far is forgotten. What is remembered then is shorter, and still without a hole.
+    """
 
     __slots__ = ("_memfd", "_written")
 
@@ -54,7 +58,7 @@ class History:
         self._written = 0
 
     def take(self, scratch: Scratch, count: int) -> None:
-        """Move the next count bytes out of the scratch pipe."""
+        """Move the next count bytes out of the scratch pipe, into the ring or into nothing."""
         if count > SIZE_BYTES:
             # Not even copied: the rest of this chunk alone fills the ring.
             scratch.drop(count - SIZE_BYTES)
@@ -62,18 +66,27 @@ class History:
             count = SIZE_BYTES
         while count > 0:
             at = self._written % SIZE_BYTES
-            moved = os.splice(scratch.read_end, self._file(), min(count, SIZE_BYTES - at), offset_dst=at)
+            try:
+                moved = os.splice(scratch.read_end, self._file(), min(count, SIZE_BYTES - at), offset_dst=at)
+            except OSError:
+                self._written = 0
+                # The pipe is everybody's: left there, this would be the next stream's history.
+                scratch.drop(count)
+                return
             self._written += moved
             count -= moved
 
     def append(self, data: bytes | memoryview) -> None:
         """Add bytes."""
         view = memoryview(data)[-SIZE_BYTES:]
-        while view:
-            at = self._written % SIZE_BYTES
-            done = os.pwrite(self._file(), view[: SIZE_BYTES - at], at)
-            self._written += done
-            view = view[done:]
+        try:
+            while view:
+                at = self._written % SIZE_BYTES
+                done = os.pwrite(self._file(), view[: SIZE_BYTES - at], at)
+                self._written += done
+                view = view[done:]
+        except OSError:
+            self._written = 0
 
     def read(self) -> bytes:
         """Return what is remembered, oldest first."""
