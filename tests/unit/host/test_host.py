@@ -12,7 +12,8 @@ import pytest
 
 from unit.host.fakes import Clock, FakeGate, FakeMonitor, FakeSlot, Finished, container_spec
 from uvmd.errors import ContainerNotFound, Failed, Refused
-from uvmd.host import power
+from uvmd.host import power, registry
+from uvmd.host.doing import Doing, working_for
 from uvmd.host.host import Host, prepare_for_runtime
 from uvmd.host.locks import ChangeLock
 from uvmd.host.memory_limit import REFRESH_S, MemoryLimit
@@ -251,3 +252,20 @@ def test_left_over_controllers_are_mounted_for_crun_only(
     assert seen == mounted
     prepare_for_runtime(Cgroups({}, str(tmp_path)), runtime)
     assert seen == mounted
+
+
+def test_codes_that_nobody_asks_for_are_not_kept_without_end(
+    host: Host, monitor: FakeMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "MAX_UNTOLD", 2)
+    first, second, third = (host.execute(NULL_ID, ExecuteRequest(args=("/bin/true",))) for _ in range(3))
+    for slot in (1, 2):
+        monitor.end(slot, 0)
+    with pytest.raises(Refused, match="2 processes have ended that nobody has waited for"):
+        host.execute(NULL_ID, ExecuteRequest(args=("/bin/true",)))
+    with working_for(Doing(7, again=True)):  # it was admitted when it began
+        host.execute(NULL_ID, ExecuteRequest(args=("/bin/true",)))
+    told: list[Any] = []
+    host.wait(NULL_ID, first, 0, told.append)
+    assert told == [0]
+    assert host.execute(NULL_ID, ExecuteRequest(args=("/bin/true",))) not in (0, second, third)

@@ -67,6 +67,18 @@ def played() -> Iterator[Played]:
     made.sock.close()
 
 
+def test_hello_takes_more_slots_than_a_list_has_items(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = wire.encode_slot(12, 345, -9, True, False, b"ctr")
+    with monkeypatch.context() as patch:
+        patch.setattr(wire, "MAX_ITEMS", 1)
+        packed = wire.encode_slots([state, state])
+    thread = played.answering(2, 4, packed, b"", 12)
+    assert [one.slot for one in played.link.hello().slots] == [12, 12]
+    thread.join()
+
+
 def test_hello_returns_what_the_monitor_has_kept(played: Played) -> None:
     gone = wire.encode_slot(12, 345, -9, True, False, b"ctr:\xff")
     items = [gone, wire.encode_slot(3, 0, None, False, True, b"", False, 77, True, 15)]

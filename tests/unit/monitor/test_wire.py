@@ -69,6 +69,19 @@ def test_fields_of_the_wrong_shape_are_refused(op: int) -> None:
             wire.decode(wire.encode(op, 7, *wrong))
 
 
+@given(states=st.lists(st.binary(max_size=60), max_size=8), cut=st.integers(1, 30))
+def test_slots_beyond_a_lists_items_survive_the_wire(states: list[bytes], cut: int) -> None:
+    assert wire.decode_slots(list(wire.encode_slots(states))) == states
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "MAX_ITEMS", -1)
+        packed = wire.encode_slots(states)
+    assert isinstance(packed, bytes)
+    assert wire.decode_slots(packed) == states
+    if states and cut < 4 + len(states[-1]):
+        with pytest.raises(wire.WireError):
+            wire.decode_slots(packed[:-cut])
+
+
 def test_counts_that_promise_too_much_are_refused_before_anything_is_made() -> None:
     head = wire.HEADER.pack(wire.REPLY, 1, 0)
     with pytest.raises(wire.WireError):

@@ -20,7 +20,7 @@ from uvmd.errors import Failed, Refused
 from uvmd.host import memory_events, power, recovery
 from uvmd.host.containers import Container
 from uvmd.host.context import Context
-from uvmd.host.doing import Doing, Earlier
+from uvmd.host.doing import Doing, Earlier, doing
 from uvmd.host.exits import Exits
 from uvmd.host.journal import Journal
 from uvmd.host.memory_limit import MemoryLimit
@@ -260,6 +260,8 @@ class Host:
         starts_init = request.oci_process is None and not request.in_vm and container_id != NULL_ID
         if starts_init:
             return start.start(self._context, container_id, request)
+        if not doing().again:  # what an earlier daemon has begun is gone on with
+            self._context.registry.require_room()
         self._moves.expect()
         if request.in_vm or container_id == NULL_ID:
             return external.execute(self._context, request)

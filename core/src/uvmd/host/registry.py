@@ -22,6 +22,8 @@ from uvmd.host.requests import NULL_ID
 
 #: Told ``created``, ``started``, ``exited`` or ``deleted``, and the container.
 Watcher = Callable[[str, Container], None]
+#: Processes that have ended and whose codes nobody has asked for.
+MAX_UNTOLD: Final = 10_000
 _EVENTS: Final = {State.CREATED: "created", State.RUNNING: "started", State.TERMINATED: "exited"}
 
 
@@ -215,6 +217,22 @@ class Registry:
             return self._changed.wait_for(lambda: container.state is State.TERMINATED, wait_s)
 
     # Processes
+
+    def require_room(self) -> None:
+        """Raise Refused when too many execs and external processes have ended that nobody waited for.
+
+        Their codes are kept, here and in the monitor, for a wait that may yet come.
+        """
+        with self._changed:
+            # Counted only when it may be so: nearly always there are not that many processes.
+            if len(self._by_slot) < MAX_UNTOLD:
+                return
+            untold = sum(one.over and one.kind is not Kind.INIT for one in self._by_slot.values())
+        if untold >= MAX_UNTOLD:
+            raise Refused(
+                f"{MAX_UNTOLD} processes have ended that nobody has waited for:"
+                " wait for some of them, or delete their containers"
+            )
 
     def expect(self, process: Process) -> None:
         """Make a slot's process known before it exists."""

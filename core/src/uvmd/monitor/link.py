@@ -79,10 +79,10 @@ class Link:
 
     def hello(self) -> MonitorState:
         """Greet the monitor, as the first of all calls; return what it has kept."""
-        version, starts, items, requests, highest = self._talk.ask(wire.HELLO, wire.VERSION).fields
+        version, starts, states, requests, highest = self._talk.ask(wire.HELLO, wire.VERSION).fields
         slots: list[SlotState] = []
         services: list[SlotState] = []
-        for item in items:
+        for item in wire.decode_slots(states):
             slot, pid, status, drained, terminal, label, service, request, told, signal = wire.decode_slot(
                 item
             )

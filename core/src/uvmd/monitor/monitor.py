@@ -138,7 +138,7 @@ class Monitor:
         is_new = not channel.greeted
         channel.greeted = True
         self._supervisor.greeted()
-        slots = [slot.state() for slot in self._table.slots.values()]
+        slots = wire.encode_slots([slot.state() for slot in self._table.slots.values()])
         open_requests = wire.encode_numbers(one.number for one in self._kept if one.answer is None)
         facts = (wire.VERSION, self._supervisor.starts, slots, open_requests, self._table.highest)
         channel.send(wire.REPLY, tag, *facts)

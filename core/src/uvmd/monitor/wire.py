@@ -210,12 +210,17 @@ def _decode_list(packet: bytes, at: int) -> tuple[list[bytes], int]:
         raise WireError(f"a list of {count} items")
     items = []
     for _ in range(count):
-        (length,) = _ITEM.unpack_from(packet, at)
-        at += _ITEM.size + length
-        if at > len(packet):
-            raise WireError("list item cut short")
-        items.append(packet[at - length : at])
+        item, at = _decode_item(packet, at)
+        items.append(item)
     return items, at
+
+
+def _decode_item(packet: bytes, at: int) -> tuple[bytes, int]:
+    (length,) = _ITEM.unpack_from(packet, at)
+    at += _ITEM.size + length
+    if at > len(packet):
+        raise WireError("list item cut short")
+    return packet[at - length : at], at
 
 
 ONCE = frozenset({RUN, OPEN_SLOT, CONNECT, SPAWN, KILL})
@@ -254,6 +259,32 @@ def decode_slot(item: bytes) -> tuple[int, int, int | None, bool, bool, bytes, b
     drained, terminal, service, told = map(bool, flags)
     known, label = status if exited else None, item[_SLOT.size :]
     return slot, pid, known, drained, terminal, label, service, request, told, signalled
+
+
+def encode_slots(states: Sequence[bytes]) -> Sequence[bytes] | bytes:
+    """Return slots' states as a field: a list, which every release takes, or bytes if that has no room."""
+    if len(states) <= MAX_ITEMS:
+        return states
+    return b"".join(_ITEM.pack(len(state)) + state for state in states)
+
+
+def decode_slots(field: list[bytes] | bytes) -> list[bytes]:
+    """Return what was given to ``encode_slots``.
+
+    Raises:
+        WireError: cut short.
+    """
+    if isinstance(field, list):
+        return field
+    states = []
+    at = 0
+    try:
+        while at < len(field):
+            state, at = _decode_item(field, at)
+            states.append(state)
+    except struct.error as error:
+        raise WireError("slot states cut short") from error
+    return states
 
 
 def encode_numbers(numbers: Iterable[int]) -> bytes:
