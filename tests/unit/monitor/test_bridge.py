@@ -326,18 +326,24 @@ def test_what_older_connections_have_left_does_not_keep_a_new_one_from_negotiati
     parts.run_until(lambda: made.events("up")[1:])
     made.server.accept()[0].close()
     host = made.connect()
-    host.send(negotiate())
+    host.send(negotiate() + frame(b"in the same piece"))
     parts.run_until(lambda: made.events("frame"))
-    _, generation, _, number = made.events("frame")[0]
+    ((_, generation, _, number),) = made.events("frame")
     made.bridge.send(generation, frame(b"negotiated"), number, state=4)  # type: ignore[arg-type]
-    host.send(frame(b"waits"))
     passed: list[int] = []
     parts.loop.call_later(0.02, lambda: passed.append(1))
     parts.run_until(lambda: passed)
     assert made.bridge._paused
+    assert not made.events("frame")[1:]
     for one in left:
         made.bridge.send(0, frame(b"answer"), one.number)
     parts.run_until(lambda: made.events("frame")[1:])
+    host.send(frame(b"another"))
+    parts.run_until(lambda: made.events("frame")[2:])
+    assert [event[2] for event in made.events("frame")[1:]] == [
+        frame(b"in the same piece"),
+        frame(b"another"),
+    ]
     host.close()
     made.close()
 

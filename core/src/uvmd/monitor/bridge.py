@@ -162,7 +162,12 @@ class Bridge:
         """Read on if the daemon has caught up."""
         if self._paused and not self._must_pause():
             self._paused = False
-            self._loop.soon(self._read)
+            self._loop.soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self.up:
+            self._take(self._loop.room[:0])  # what has waited behind a Negotiate
+            self._read()
 
     def _connect(self) -> None:
         self._dialling = dial.Dial(
@@ -228,12 +233,17 @@ class Bridge:
     def _negotiated(self) -> bool:
         return self._states.get(self.generation, 0) > 0
 
+    def _waits_for_negotiate(self) -> bool:
+        """Return whether what came behind it has to wait until what older connections left can go."""
+        return self._kept.full and self._kept.recent_bytes > 0 and not self._negotiated()
+
     def _must_pause(self) -> bool:
         limit = kept.LOW_BYTES if self._paused else kept.HIGH_BYTES
         # What older connections have left goes once this one has negotiated, and not before.
         counted = self._kept.bytes if self._negotiated() else self._kept.recent_bytes
         return (
             counted > limit
+            or self._waits_for_negotiate()
             or self._kept.open + len(self._queue) > (kept.FEWER if self._paused else kept.MANY)
             or self._listener.daemon_waiting_bytes() > limit
             or self._queued_bytes > _HOST_HIGH_BYTES
@@ -274,11 +284,12 @@ class Bridge:
         self._reader.feed(data)
         generation = self.generation
         try:
-            while (frame := self._reader.next_frame()) is not None:
+            while not self._waits_for_negotiate() and (frame := self._reader.next_frame()) is not None:
                 if not self._negotiated() and not self._kept.leaves_room(frame):
                     self._lose("too much of earlier connections waits for one that negotiates")
                     return
                 self._listener.bridge_frame(self._kept.add(generation, frame), frame)
+            self._paused = self._paused or self._waits_for_negotiate()
         except ValueError as error:
             self._log.error("bad frame header, closing the bridge connection", error=str(error))
             self._lose(str(error))

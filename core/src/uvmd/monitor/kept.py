@@ -62,8 +62,11 @@ class Request:
         self._frame = frame
         if len(frame) > LARGE_FRAME_BYTES:
             # File pages are not the monitor's own memory.
-            self._memfd = packets.sealed("uvmd-request", frame)
-            self._frame = b""
+            try:
+                self._memfd = packets.sealed("uvmd-request", frame)
+                self._frame = b""
+            except OSError:  # no descriptor now: it costs memory, not the request
+                pass
 
     @property
     def frame(self) -> bytes:
@@ -181,13 +184,17 @@ class Kept:
             self.open -= self._counts(request)
             request.close()
 
-    def leaves_room(self, frame: bytes) -> bool:
-        """Return whether a connection that has not negotiated may ask this beside what others have left.
+    @property
+    def full(self) -> bool:
+        """True when more is kept than should be, of whichever connection."""
+        return self.bytes > HIGH_BYTES
 
-        Negotiate always may, or what waits for it would never go; more than that would add up.
+    def leaves_room(self, frame: bytes) -> bool:
+        """Return whether a new connection may begin with this, whatever others have left.
+
+        With Negotiate always, or what waits for it would never go; anything else would add up.
         """
-        small = self.recent_bytes + len(frame) <= LARGE_FRAME_BYTES
-        return self.bytes <= HIGH_BYTES or (small and frame.startswith(_NEGOTIATE))
+        return not self.full or (len(frame) <= LARGE_FRAME_BYTES and frame.startswith(_NEGOTIATE))
 
     def _count(self, request: Request, more: int) -> None:
         self.bytes += more
