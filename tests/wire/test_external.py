@@ -10,7 +10,7 @@ import pytest
 
 from support.containers import created
 from support.daemon import Daemon, running
-from support.host import NULL_ID, RESIZE, SIGNAL, WAIT, ZERO_GUID, Connection, Process, code
+from support.host import NULL_ID, RESIZE, SIGNAL, WAIT, ZERO_GUID, Connection, Process, Refused, code
 from support.matrix import row
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
@@ -46,6 +46,23 @@ def test_output_input_and_exit_code(vm: Connection) -> None:
     assert process.stdout.read_all() == b"through the vm"
     assert process.stderr.read_all() == b"err\n"
     assert process.wait() == 9
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"CommandArgs": ["/bin/echo", "a\0b"]}, "CommandArgs[1]"),
+        ({"CommandLine": "/bin/echo a\0b"}, "CommandLine"),
+        ({"CommandArgs": ["/bin/env"], "Environment": {"A": "1\0"}}, "Environment[*]"),
+        ({"CommandArgs": ["/bin/env"], "Environment": {"A\0": "1"}}, "Environment[*]"),
+        ({"CommandArgs": ["/bin/pwd"], "WorkingDirectory": "/\0/etc"}, "WorkingDirectory"),
+    ],
+)
+def test_a_text_with_a_nul_is_refused(vm: Connection, parameters: dict[str, object], field: str) -> None:
+    with pytest.raises(Refused) as caught:
+        vm.execute(NULL_ID, parameters=parameters)
+    assert code(caught.value.answer) == "INVALID_JSON"
+    assert caught.value.answer["ErrorMessage"] == f"ProcessParameters.{field} has a NUL"
 
 
 def test_streams_that_were_not_asked_for_are_dev_null(vm: Connection) -> None:

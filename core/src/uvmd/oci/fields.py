@@ -10,10 +10,15 @@ that a Linux guest reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from uvmd.errors import InvalidMessage
+
+# A runtime reads up to a NUL, where a policy reads on; no file holds half of a surrogate pair.
+_UNUSABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 #: Checks one value and returns it cleaned; the flag says strict.
 Reader = Callable[[Any, bool], Any]
@@ -77,6 +82,8 @@ class Object:
 def text(value: Any, strict: bool) -> Any:
     if type(value) is not str:
         raise _Wrong("is not a string")
+    if (found := _UNUSABLE.search(value)) is not None:
+        raise _Wrong("has a NUL" if found[0] == "\0" else "has half of a surrogate pair")
     return value
 
 
@@ -124,6 +131,7 @@ def mapping(reader: Reader, null: Callable[[], Any] = dict) -> Reader:
         result = {}
         for key, item in value.items():
             try:
+                text(key, strict)
                 result[key] = reader(null() if item is None else item, strict)
             except _Wrong as wrong:
                 wrong.path = f"[*]{wrong.path}"  # a key is the host's text, so it is not quoted
@@ -277,7 +285,23 @@ def read_object(value: Any, fields: Object, *, what: str, strict: bool) -> dict[
     Raises:
         InvalidMessage: naming the field (``what`` and the dotted path) and the reason.
     """
-    try:
+    with _named(what):
         return fields(value, strict)
+
+
+def check_texts(value: Any, reader: Reader, *, what: str) -> None:
+    """Refuse texts that no program can be given as they are; ``reader`` says where they are.
+
+    Raises:
+        InvalidMessage: as :func:`read_object`.
+    """
+    with _named(what):
+        reader(value, False)
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    try:
+        yield
     except _Wrong as wrong:
         raise InvalidMessage(f"{what}{wrong.path} {wrong.reason}") from None

@@ -77,4 +77,4 @@ def _refuse_symlinks(ctx: Context, scratch: str) -> None:
 
 
 def _encode(spec: Spec) -> bytes:
-    return (json.dumps(spec, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "replace")
+    return (json.dumps(spec, ensure_ascii=False, separators=(",", ":")) + "\n").encode()

@@ -147,7 +147,7 @@ def _write_document(path: str, document: dict[str, Any]) -> None:
     if doing().again:
         unlink_if_there(path)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    write_all(fd, json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
+    write_all(fd, json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _kill(ctx: Context, slot: int) -> None:

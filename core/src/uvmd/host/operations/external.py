@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from typing import Final
 
 from uvmd.api.transaction import transaction
 from uvmd.errors import Failed, Refused
@@ -12,16 +13,21 @@ from uvmd.host.context import Context
 from uvmd.host.processes import Kind, Process
 from uvmd.host.requests import NULL_ID, ExecuteRequest
 from uvmd.linux import proc
+from uvmd.oci import fields
+
+_FIELD: Final = "ProcessParameters"
 
 
 def execute(ctx: Context, request: ExecuteRequest) -> int:
     """Ask about the arguments that will run, then run them. Returns the pid.
 
     Raises:
+        InvalidMessage: a text with a NUL in it, naming the field.
         Refused: there is no program, or the command line cannot be split.
         PolicyDenied: the policy said no.
         Failed: the streams could not be connected or the program not be started.
     """
+    _check_texts(request)
     # Split first: a policy that sees no arguments would judge another command (16.39).
     args = list(request.args) or split_command_line(request.command_line)
     if not args or not args[0]:
@@ -42,6 +48,13 @@ def execute(ctx: Context, request: ExecuteRequest) -> int:
             )
         env = dict(request.env) if decision.env is None else _pairs(decision.env)
         return _spawn(ctx, request, args, env, decision.stdio)
+
+
+def _check_texts(request: ExecuteRequest) -> None:
+    fields.check_texts(list(request.args), fields.texts, what=f"{_FIELD}.CommandArgs")
+    fields.check_texts(request.command_line, fields.text, what=f"{_FIELD}.CommandLine")
+    fields.check_texts(dict(request.env), fields.text_map, what=f"{_FIELD}.Environment")
+    fields.check_texts(request.cwd, fields.text, what=f"{_FIELD}.WorkingDirectory")
 
 
 def _pairs(kept: Sequence[str]) -> dict[str, str]:
