@@ -18,6 +18,7 @@ from support import rootfs, specs
 from support.containers import Container, new_id
 from support.daemon import Daemon, running
 from support.host import CREATE, EXECUTE, GET_PROPERTIES, NULL_ID, SIGNAL, Connection, Gone, code
+from support.pods import SANDBOX_ID
 
 pytestmark = [pytest.mark.root, pytest.mark.system]
 HASHES = ["hash-of-base", "hash-of-top"]
@@ -37,7 +38,9 @@ class Vm:
         mounted = [
             {"name": "devices", "action": "update", "key": path, "value": hash} for path, hash in known
         ]
-        text = policies.policy(*self.pod.described(HASHES), allow_unencrypted_scratch=True)
+        sandbox, workload = self.pod.described(HASHES)
+        workload["mounts"].append(BELOW)
+        text = policies.policy(sandbox, workload, allow_unencrypted_scratch=True)
         text = text.replace("get_properties := data.framework.get_properties\n", "")
         set_policy(
             self.bridge, f'{text}get_properties := {{"allowed": true, "metadata": {json.dumps(mounted)}}}\n'
@@ -49,6 +52,10 @@ class Vm:
             fine(modify(self.bridge, "CombinedLayers", "Add", self.pod.overlay(id)))
             fine(self.pod.create(self.bridge, id, spec))
             Container(self.bridge, id).init()
+        # As a container of the pod can.
+        below = Path("/run/gcs/c", self.pod.sandbox, "sandboxMounts", "tmp")
+        below.mkdir()
+        (below / "link").symlink_to("/etc")
 
     def works(self) -> None:
         """What is allowed still is."""
@@ -137,7 +144,19 @@ def prepared(vm: Vm) -> Iterator[tuple[str, dict[str, Any]]]:
 
 HOOK = [{"path": "/bin/sh", "args": ["sh", "-c", "touch /run/owned"]}]
 DEVICE = {"path": "/dev/mem", "type": "c", "major": 1, "minor": 1}
+#: What the workload may have mounted: policies describe volumes of a pod like this.
+BELOW = {"destination": "/data", "type": "bind", "source": "sandbox:///tmp/.+", "options": ["rbind", "rw"]}
 HOST_ROOT = {"destination": "/host", "type": "bind", "source": "/", "options": ["rbind", "rw"]}
+
+
+def of_pod(below: str) -> Callable[[dict[str, Any]], object]:
+    """A mount whose source is already what the guest would make of ``sandbox://``."""
+
+    def change(spec: dict[str, Any]) -> None:
+        pod = f"/run/gcs/c/{spec['annotations'][SANDBOX_ID]}/sandboxMounts"
+        spec["mounts"].append({**BELOW, "source": f"{pod}/{below}"})
+
+    return change
 
 
 def annotate(name: str, value: str) -> Callable[[dict[str, Any]], object]:
@@ -159,6 +178,13 @@ CREATES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a path into the pod": (
         lambda spec: spec["mounts"].append({**HOST_ROOT, "source": "sandbox://../../../../"}),
         "sandbox",
+    ),
+    "a path that climbs out of the pod": (of_pod("tmp/../../../../../../etc"), "not an absolute, clean path"),
+    "a path through a link of the pod's": (of_pod("tmp/link"), "too many levels of symbolic links"),
+    "a path that ends early": (of_pod("tmp\0/x"), "source has a NUL"),
+    "an argument that ends early": (
+        lambda spec: spec["process"]["args"].append("1\0"),
+        "process.args[2] has a NUL",
     ),
     "another command": (lambda spec: spec["process"].update(args=["/bin/sh"]), "invalid command"),
     "a further argument": (lambda spec: spec["process"]["args"].append("1"), "invalid command"),

@@ -340,6 +340,27 @@ def test_a_strict_vm_refuses_other_paths_and_hooks(strict_bench: Bench, changes:
 
 @pytest.mark.parametrize("bad", ["c1", "g" * 64, STRICT_ID + "0", STRICT_ID + "\n"])
 def test_a_strict_vm_refuses_ids_that_are_not_64_hex_digits(strict_bench: Bench, bad: str) -> None:
+@pytest.mark.parametrize(
+    "mount",
+    [
+        {"source": "/run/gcs/c/x/sandboxMounts/tmp/../../../../../../etc", "type": "bind"},
+        {"source": "/run//gcs", "type": "bind"},
+        {"source": "/dev/./sda", "type": "ext4"},
+        {"source": "//dev/sda"},
+        {"source": "etc", "type": "bind"},
+        {"source": "sandbox://a", "options": ["rbind"]},
+        {"type": "none", "options": ["bind"]},
+    ],
+)
+def test_a_strict_vm_refuses_a_source_that_is_not_where_it_seems(
+    strict_bench: Bench, mount: dict[str, Any]
+) -> None:
+    spec = {**strict_spec(STRICT_ID), "mounts": [{"destination": "/x", **mount}]}
+    with pytest.raises(Refused, match=r"mounts\[0\].source"):
+        create_strict(strict_bench, spec=spec)
+    assert strict_bench.gate.asked == []
+
+
     with pytest.raises(Refused, match="invalid container id"):
         create_strict(strict_bench, bad)
 

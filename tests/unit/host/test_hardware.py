@@ -10,6 +10,7 @@ import pytest
 
 from unit.host.fakes import Bench, container_spec
 from unit.host.pod_parts import NotedMounts, sandbox_spec, workload_spec
+from uvmd.api.resources import Claim, Kind
 from uvmd.errors import DeadlineExceeded, Failed, Refused
 from uvmd.host.operations import hardware
 from uvmd.linux import devices
@@ -168,7 +169,7 @@ def test_what_a_plugin_added_is_not_replaced_by_a_privileged_containers_own(vm: 
 # Disks and paths
 
 
-def test_a_disk_is_resolved_once(tmp_path: Path) -> None:
+def test_a_disk_is_resolved_once(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "disk").symlink_to("/dev/null")
     spec = {
         "mounts": [
@@ -178,20 +179,33 @@ def test_a_disk_is_resolved_once(tmp_path: Path) -> None:
         ],
         "linux": {},
     }
-    shaped = hardware.apply_disks(spec, ("/d", "/e"))
+    shaped = hardware.apply_disks(bench.ctx, spec, ("/d", "/e"))
     assert [mount["source"] for mount in shaped["mounts"]] == ["/dev/null", "/dev/null", "/x"]
     rules = shaped["linux"]["resources"]["devices"]
     assert [(rule["access"], rule["major"], rule["minor"]) for rule in rules] == [("r", 1, 3), ("rwm", 1, 3)]
-    assert hardware.apply_disks(spec, ()) is spec
+    assert hardware.apply_disks(bench.ctx, spec, ()) is spec
 
 
-def test_a_disk_must_be_a_link_to_a_device(tmp_path: Path) -> None:
+def test_a_disk_must_be_a_link_to_a_device(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to("file")
     for source in ("/dev/null", tmp_path / "link", tmp_path / "none", "a\0b"):
         spec = {"mounts": [{"destination": "/d", "source": str(source)}], "linux": {}}
         with pytest.raises(Failed, match="symlink to a device"):
-            hardware.apply_disks(spec, ("/d",))
+            hardware.apply_disks(bench.ctx, spec, ("/d",))
+
+
+def test_a_strict_vm_takes_a_disk_s_link_for_one_only_where_it_was_made(bench: Bench, tmp_path: Path) -> None:
+    bench.gate.strict = True
+    link = tmp_path / "disk"
+    link.symlink_to("/dev/null")
+    spec = {"mounts": [{"destination": "/d", "source": str(link)}], "linux": {}}
+    table = bench.ctx.mounts.table
+    table.change([Claim(str(tmp_path), "/dev/sda", Kind.READ_WRITE)], strict=True)
+    with pytest.raises(Refused, match="block device"):
+        hardware.apply_disks(bench.ctx, spec, ("/d",))
+    table.change([Claim(str(link), "/dev/sdb", Kind.BLOCK_DEVICE)], strict=True)
+    assert hardware.apply_disks(bench.ctx, spec, ("/d",))["mounts"][0]["source"] == "/dev/null"
 
 
 def test_a_path_of_the_vm_must_be_there(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from unit.host.pod_parts import (
     workload_spec,
 )
 from uvmd.api.containers import Additions
+from uvmd.api.transaction import Undo
 from uvmd.errors import (
     Failed,
     InvalidState,
@@ -32,6 +33,7 @@ from uvmd.errors import (
     UvmdError,
 )
 from uvmd.host.operations import context_dir, hardware, planning, pod_sources, sandbox, written
+from uvmd.oci.shape.sources import Sources
 
 __all__ = ["context_dir", "hardware", "planning", "pod_sources", "sandbox", "written"]
 
@@ -310,6 +312,25 @@ def test_a_source_that_is_a_pipe_is_refused(pod: Bench) -> None:
     os.mkfifo(pod.bundle("s1") / "sandboxMounts" / "pipe")
     with pod.nothing_changes(), pytest.raises(Refused, match="neither"):
         pod.create("w1", workload_spec(sources=["sandbox://pipe"]))
+
+
+def test_a_strict_vms_other_sources_are_opened_without_links_and_bound(
+    bench: Bench, noted: NotedMounts, tmp_path: Path
+) -> None:
+    """What a plan of a strict VM names, whatever its mounts are of."""
+    bench.create("c1", container_spec())
+    container = bench.ctx.registry.get("c1")
+    others = ("/dev/null", str(bench.roots), "/dev/null")
+    made = pod_sources.make(bench.ctx, container, Sources(others=others), Undo())
+    staged = f"{bench.run_dir}/containers/c1/mounts"
+    assert made == {"/dev/null": f"{staged}/0", str(bench.roots): f"{staged}/1"}
+    assert noted.targets[-2:] == [f"{staged}/0", f"{staged}/1"]
+    for missing, number in ((str(tmp_path / "none"), errno.ENOENT), ("/proc/self/root", errno.ELOOP)):
+        with pytest.raises(OSError, match="mount source") as caught:
+            pod_sources.make(bench.ctx, container, Sources(others=(missing,)), Undo())
+        assert caught.value.errno == number
+    pod_sources.release(bench.ctx, container)
+    assert not os.path.exists(staged)
 
 
 # Rollback

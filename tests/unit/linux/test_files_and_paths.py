@@ -52,6 +52,20 @@ def test_symlinks_and_dots_are_refused(tmp_path: Path, kernel: str, relative: st
     assert caught.value.errno in (errno.ELOOP, errno.EXDEV, errno.ENOTDIR)
 
 
+def test_a_link_counts_in_the_root_file_system_and_not_where_others_write(tmp_path: Path) -> None:
+    for path in ("/", "/dev/null", str(tmp_path)):
+        os.close(paths.open_in_vm(path, os.O_PATH))
+    if os.path.islink("/bin"):
+        fd = paths.open_in_vm("/bin/sh", os.O_PATH)
+        assert os.path.samestat(os.fstat(fd), os.stat("/bin/sh"))
+        os.close(fd)
+    # The kernel's own link, in a file system that is mounted somewhere.
+    for path in ("/proc/self", "/proc/self/status", "/proc/thread-self/root/etc"):
+        with pytest.raises(OSError) as caught:
+            paths.open_in_vm(path, os.O_PATH)
+        assert caught.value.errno == errno.ELOOP
+
+
 def test_missing_directories_are_made_with_the_mode_and_listed(tmp_path: Path, kernel: str) -> None:
     before = os.umask(0o077)
     try:

@@ -98,6 +98,29 @@ def openat_beneath(root_fd: int, relative: str, flags: int, mode: int = 0) -> in
     return _walk(root_fd, relative, flags, mode)
 
 
+def open_in_vm(path: str, flags: int) -> int:
+    """Open an absolute clean path; symlinks count only in the file system of ``/`` itself.
+
+    What a container or a host writes to is a mount of its own, so no link of theirs is followed.
+    Raises OSError, ELOOP for such a one.
+    """
+    from uvmd.linux import syscalls
+
+    root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return openat_beneath(root_fd, path[1:] or ".", flags)
+    except OSError as refusal:
+        if refusal.errno != errno.ELOOP:
+            raise
+        own = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_XDEV | syscalls.RESOLVE_NO_MAGICLINKS
+        try:
+            return syscalls.openat2(root_fd, path, flags, resolve=own)
+        except OSError:
+            raise refusal from None
+    finally:
+        os.close(root_fd)
+
+
 def _walk(root_fd: int, relative: str, flags: int, mode: int) -> int:
     """Open by one component at a time: the same refusals without openat2."""
     *parents, last = relative.split("/")

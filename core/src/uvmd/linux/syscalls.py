@@ -35,6 +35,7 @@ _fsconfig.argtypes = (
 )  # fmt: skip
 
 # linux/openat2.h
+RESOLVE_NO_XDEV: Final = 0x01
 RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08

@@ -147,8 +147,7 @@ def _apply(ctx: Context, container: Container, planned: Planned, undo: Undo) -> 
         finally:
             unlink_if_there(ctx.runtime.pid_file(container.id, slot))
         init.start_time = proc.start_time(init.pid)
-        if planned.sources.pod:
-            pod_sources.release(ctx, container)
+        pod_sources.release(ctx, container)
         with step("network"):
             ctx.network.attach(container.role, init.pid, undo)
         # Before anybody can see the container: from then on it is not undone any more.

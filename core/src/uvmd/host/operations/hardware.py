@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from uvmd.api.resources import Kind as MountKind
 from uvmd.errors import Failed, Refused
 from uvmd.host.containers import Container
 from uvmd.host.context import Context
@@ -146,23 +147,33 @@ def _confidential(dev_root: str) -> list[DeviceNode]:
     return []
 
 
-def apply_disks(spec: Spec, destinations: tuple[str, ...]) -> Spec:
+def apply_disks(ctx: Context, spec: Spec, destinations: tuple[str, ...]) -> Spec:
     """Resolve the symlinks of block devices, once: what a rule allows is what is mounted (16.29).
 
     Raises:
         Failed: no symlink, or not to a device.
+        Refused: strict: a link that somebody else made, a container say.
     """
     if not destinations:
         return spec
     mounts, rules = [], []
     for mount in spec.get("mounts", ()):
         if mount.get("destination") in destinations:
-            node = _disk(mount.get("source", ""))
+            source = mount.get("source", "")
+            if ctx.gate.strict:
+                _require_known(ctx, source)
+            node = _disk(source)
             access = "r" if "ro" in mount.get("options", ()) else "rwm"
             rules.append(devices.rule(node.type, node.major, node.minor, access))
             mount = {**mount, "source": node.path}
         mounts.append(mount)
     return devices.allow({**spec, "mounts": mounts}, rules)
+
+
+def _require_known(ctx: Context, link: str) -> None:
+    known = ctx.mounts.table.at(link)
+    if known is None or known.kind is not MountKind.BLOCK_DEVICE:
+        raise Refused(f"block device {link!r:.200}: no disk was given to the VM as this")
 
 
 def _disk(link: str) -> DeviceNode:

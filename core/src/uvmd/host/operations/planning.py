@@ -8,7 +8,7 @@ at devices, disks and paths that the specification names.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from uvmd.api.policy import Decision
@@ -67,11 +67,15 @@ def plan(ctx: Context, container: Container, document: Spec, assigned: hardware.
         spec, ctx.shapers.ask(container.id, container.role, spec, ctx.gate.strict)
     )
     decision = _ask(ctx, container, document, spec, added, accounts)
+    if ctx.gate.strict:
+        sources.check_strict_sources(spec)
     spec = _after(ctx, container, spec, decision)
     spec = hardware.apply(ctx, container, spec, document, added, assigned)
-    spec = hardware.apply_disks(spec, needed.disks)
+    spec = hardware.apply_disks(ctx, spec, needed.disks)
     hardware.require_paths(needed.uvm)
     context = security_context.context_files(spec, ctx.gate.security_context())
+    if ctx.gate.strict:
+        needed = replace(needed, others=sources.absolute_sources(spec))
     if context:
         name = f"security-context-{os.urandom(8).hex()}"
         container.security_context = f"{container.root}/{name}"

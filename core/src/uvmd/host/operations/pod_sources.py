@@ -1,8 +1,10 @@
-"""Sources of a workload's mounts that lie in its pod's directories (spec containers.md 7.9, 7.10).
+"""Sources of mounts that lie in a pod's directories (spec containers.md 7.9, 7.10), and a strict VM's.
 
 The pod's other containers write there. So each source is opened without following a symlink,
 and what was opened is bound to a place of the daemon's own, which is what the runtime is given:
 by the source's path it would look again, and find what was put there meanwhile (16.28).
+
+In a strict VM all sources go this way: a host may name what a container writes to, or it itself.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from uvmd.oci.shape.sources import PodSource, Sources
 _MODE: Final = 0o777  # whoever the containers run as
 _DETACH: Final = 2  # MNT_DETACH
 _STAGED: Final = "mounts"
+#: What may be bound that no container has made: sockets and devices of the VM, too.
+_OTHERS: Final = (stat.S_IFDIR, stat.S_IFREG, stat.S_IFSOCK, stat.S_IFIFO, stat.S_IFBLK, stat.S_IFCHR)
 
 
 def lock_keys(pod_id: str, sources: Sources) -> list[str]:
@@ -37,16 +41,15 @@ def make(ctx: Context, container: Container, sources: Sources, undo: Undo) -> di
         OSError: ELOOP for a symlink on the way.
         Refused: the source is neither a directory nor a file.
     """
-    places = {}
+    places: dict[str, str] = {}
     staged = f"{ctx.work_dir(container.id)}/{_STAGED}"
-    for number, source in enumerate(sources.pod):
+    for source in sources.pod:
         path = f"{container.sandbox_root}/{source.below}"
         fd = _open(container.sandbox_root, path, source, undo)
-        try:
-            # Its undo is the removal of the working directory.
-            places[path] = _stage(fd, path, staged, number)
-        finally:
-            os.close(fd)
+        _stage(fd, path, staged, places, (stat.S_IFDIR, stat.S_IFREG))
+    for path in sources.others:
+        if path not in places:
+            _stage(_open_other(path), path, staged, places, _OTHERS)
     return places
 
 
@@ -101,15 +104,26 @@ def _open(root: str, path: str, source: PodSource, undo: Undo) -> int:
     return paths.open_beneath(top, source.relative, os.O_PATH | os.O_CLOEXEC)
 
 
-def _stage(fd: int, path: str, staged: str, number: int) -> str:
-    mode = os.fstat(fd).st_mode
-    place = f"{staged}/{number}"
-    os.makedirs(staged, mode=0o700, exist_ok=True)
-    if stat.S_ISDIR(mode):
-        os.mkdir(place, 0o700)
-    elif stat.S_ISREG(mode):
-        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    else:
-        raise Refused(f"mount source {path}: neither a directory nor a file")
-    mounts.bind(fd, place, recursive=True)
-    return place
+def _open_other(path: str) -> int:
+    try:
+        return paths.open_in_vm(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"mount source {path:.200}") from None
+
+
+def _stage(fd: int, path: str, staged: str, places: dict[str, str], kinds: tuple[int, ...]) -> None:
+    """Bind what was opened to the next place, and close it. Its undo is the working directory's removal."""
+    try:
+        kind = stat.S_IFMT(os.fstat(fd).st_mode)
+        if kind not in kinds:
+            raise Refused(f"mount source {path}: neither a directory nor a file")
+        place = f"{staged}/{len(places)}"
+        os.makedirs(staged, mode=0o700, exist_ok=True)
+        if kind == stat.S_IFDIR:
+            os.mkdir(place, 0o700)
+        else:
+            os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        mounts.bind(fd, place, recursive=True)
+        places[path] = place
+    finally:
+        os.close(fd)

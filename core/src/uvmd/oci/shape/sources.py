@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from uvmd.errors import Refused
 from uvmd.linux.paths import is_clean_absolute
+from uvmd.oci.spec import SPEC_FIELD
 
 SANDBOX: Final = "sandbox://"
 SANDBOX_TMP: Final = "sandbox-tmp://"
@@ -46,11 +47,15 @@ class PodSource:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What the mounts of one container need: of the pod, of the VM, and disks by destination."""
+    """What the mounts of one container need: of the pod, of the VM, and disks by destination.
+
+    ``others`` are all absolute sources of a strict VM; elsewhere the runtime looks for them.
+    """
 
     pod: tuple[PodSource, ...] = ()
     uvm: tuple[str, ...] = ()
     disks: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 def apply_schemes(spec: dict[str, Any], root: str) -> tuple[dict[str, Any], Sources]:
@@ -81,6 +86,30 @@ def apply_schemes(spec: dict[str, Any], root: str) -> tuple[dict[str, Any], Sour
         mounts.append(mount)
     sources = Sources(tuple(dict.fromkeys(pod)), tuple(uvm), tuple(disks))
     return ({**spec, "mounts": mounts} if "mounts" in spec else spec), sources
+
+
+def check_strict_sources(spec: dict[str, Any]) -> None:
+    """Refuse sources that are elsewhere than a policy reads in them; paths are real by now.
+
+    Patterns of a policy match ``..`` too, and a relative path begins where the runtime happens to be.
+
+    Raises:
+        Refused: a path that is not clean, or a bind mount without an absolute one.
+    """
+    for number, mount in enumerate(spec.get("mounts", ())):
+        source = mount.get("source", "")
+        if not is_clean_absolute(source) and (source.startswith("/") or _is_bind(mount)):
+            raise Refused(f"{SPEC_FIELD}.mounts[{number}].source is not an absolute, clean path")
+
+
+def _is_bind(mount: dict[str, Any]) -> bool:
+    return mount.get("type") == "bind" or not {"bind", "rbind"}.isdisjoint(mount.get("options", ()))
+
+
+def absolute_sources(spec: dict[str, Any]) -> tuple[str, ...]:
+    """Return each absolute source once; those of a file system that is no bind mount too."""
+    found = (mount.get("source", "") for mount in spec.get("mounts", ()))
+    return tuple(dict.fromkeys(source for source in found if source.startswith("/")))
 
 
 def replace_sources(spec: dict[str, Any], places: dict[str, str]) -> dict[str, Any]:
