@@ -167,6 +167,9 @@ def _properties(path: Path, top: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
+    document["annotations"]["module.wasm.image/variant"] = "compat"
+    document["annotations"]["krun.ram_mib"] = "1"
+    document["annotations"]["org.criu.config"] = "/etc/criu.conf"
     "namespaces",
     [None, [], [{"type": "pid"}], [{}], [{"type": "mount", "path": "/proc/1/ns/mnt"}],
      [{"type": "mount"}, {"type": "mount", "path": "/proc/1/ns/mnt"}]],

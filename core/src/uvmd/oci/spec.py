@@ -15,9 +15,9 @@ PROCESS_FIELD: Final = "ProcessParameters.OciProcess"
 
 _HOSTNAME: Final = re.compile(r"[a-zA-Z0-9_\-.]{0,255}")
 
-# Runtimes act on these (crun's handlers and hooks, runc's systemd properties), and no policy
-# sees annotations.
-_RUNTIME_ANNOTATIONS: Final = ("run.oci.", "org.systemd.")
+# Runtimes act on these (crun's handlers, hooks and kinds of programs, systemd's properties, the
+# configuration of CRIU), and no policy sees annotations.
+_RUNTIME_ANNOTATIONS: Final = ("run.oci.", "org.systemd.", "module.wasm.", "krun.", "org.criu.")
 
 
 def read_spec(value: Any, *, strict: bool) -> Spec:
