@@ -24,9 +24,42 @@ from uvmd.oci.spec import (
 )
 
 
-def test_a_host_s_document_passes_as_it_is() -> None:
-    assert read_spec(host_spec(), strict=False) == host_spec()
-    assert read_spec(host_spec(), strict=True) == host_spec()
+def left_of(document: dict[str, Any], strict: bool) -> dict[str, Any]:
+    """The host's document, in a strict VM without the rules for devices."""
+    if strict:
+        del document["linux"]["resources"]["devices"]
+    return document
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_host_s_document_passes_as_it_is(strict: bool) -> None:
+    assert read_spec(host_spec(), strict=strict) == left_of(host_spec(), strict)
+
+
+def test_strict_takes_no_devices_ids_or_interfaces_that_nobody_is_asked_about() -> None:
+    document = host_spec()
+    mapping = [{"containerID": 1000, "hostID": 0, "size": 1}]
+    rules = [{"allow": True, "access": "rwm"}]
+    document["linux"].update(uidMappings=mapping, gidMappings=mapping, netDevices={"eth0": {"name": "x"}})
+    document["linux"]["Resources"] = {"cpu": {"shares": 2}, "DEVICES": rules}
+    del document["linux"]["resources"]
+    document["mounts"][0].update(uidMappings=mapping, GIDMappings=mapping)
+    expected = host_spec()
+    expected["linux"]["resources"] = {"cpu": {"shares": 2}}
+    assert read_spec(document, strict=True) == expected
+    kept = read_spec(document, strict=False)
+    assert kept["linux"]["resources"]["devices"] == rules
+    assert kept["linux"]["uidMappings"] == kept["mounts"][0]["gidMappings"] == mapping
+
+
+@pytest.mark.parametrize(("score", "left"), [(-1000, 0), (-997, 0), (-1, 0), (0, 0), (1000, 1000)])
+def test_no_process_of_a_host_outlives_the_policy_when_memory_is_short(score: int, left: int) -> None:
+    document = host_spec()
+    document["process"]["oomScoreAdj"] = score
+    for strict, expected in ((True, left), (False, score)):
+        assert read_spec(document, strict=strict)["process"]["oomScoreAdj"] == expected
+        assert read_process(document["process"], strict=strict)["oomScoreAdj"] == expected
+    assert "oomScoreAdj" not in read_process({}, strict=True)
 
 
 def swapped(value: Any) -> Any:
@@ -43,7 +76,7 @@ def swapped(value: Any) -> Any:
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_keys_match_in_any_case_at_every_level(strict: bool) -> None:
-    assert read_spec(swapped(host_spec()), strict=strict) == host_spec()
+    assert read_spec(swapped(host_spec()), strict=strict) == left_of(host_spec(), strict)
 
 
 def test_letters_that_fold_to_ascii_are_folded() -> None:
@@ -134,8 +167,11 @@ def test_strict_keeps_known_fields_only() -> None:
     document["linux"]["resources"]["memory"]["surprise"] = 1
     document["annotations"]["run.oci.handler"] = "wasm"
     document["annotations"]["org.systemd.property.X"] = "1"
+    document["annotations"]["module.wasm.image/variant"] = "compat"
+    document["annotations"]["krun.ram_mib"] = "1"
+    document["annotations"]["org.criu.config"] = "/etc/criu.conf"
     document["annotations"]["runs.fine"] = "1"
-    expected = host_spec()
+    expected = left_of(host_spec(), True)
     expected["annotations"]["runs.fine"] = "1"
     assert read_spec(document, strict=True) == expected
     assert read_spec(document, strict=False) == document
@@ -167,9 +203,6 @@ def _properties(path: Path, top: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    document["annotations"]["module.wasm.image/variant"] = "compat"
-    document["annotations"]["krun.ram_mib"] = "1"
-    document["annotations"]["org.criu.config"] = "/etc/criu.conf"
     "namespaces",
     [None, [], [{"type": "pid"}], [{}], [{"type": "mount", "path": "/proc/1/ns/mnt"}],
      [{"type": "mount"}, {"type": "mount", "path": "/proc/1/ns/mnt"}]],

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from uvmd.errors import InvalidMessage, Refused
 from uvmd.oci.fields import PROCESS, SPEC, read_object
+from uvmd.oci.unasked import drop_unasked, raise_oom_score
 
 Spec = dict[str, Any]
 
@@ -39,6 +40,8 @@ def read_spec(value: Any, *, strict: bool) -> Spec:
         raise InvalidMessage(f"{SPEC_FIELD}.root.path is missing")
     spec["process"].setdefault("user", {})
     spec["linux"].setdefault("resources", {})
+    if strict:
+        spec = drop_unasked(spec)
     if strict and "annotations" in spec:
         spec["annotations"] = {
             key: text for key, text in spec["annotations"].items() if not key.startswith(_RUNTIME_ANNOTATIONS)
@@ -54,7 +57,7 @@ def read_process(value: Any, *, strict: bool) -> dict[str, Any]:
     """
     process = read_object(value, PROCESS, what=PROCESS_FIELD, strict=strict)
     process.setdefault("user", {})
-    return process
+    return raise_oom_score(process) if strict else process
 
 
 def check_hostname(spec: Spec) -> None:
