@@ -173,6 +173,29 @@ def test_an_exec_without_a_user_string_inherits_that_of_the_container(
     assert documents[1]["user"] == {"uid": 7, "gid": 4}
 
 
+def test_the_policy_is_asked_about_the_user_that_an_exec_runs_as(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = executed(bench, monkeypatch)
+    etc = bench.bundle("c1") / "rootfs" / "etc"
+    etc.mkdir(parents=True)
+    (etc / "passwd").write_text("root:x:0:0::/:\nbob:x:5:6::/:\n")
+    (etc / "group").write_text("root:x:0:\nbobs:x:6:\n")
+    bench.running(process={"args": ["x"], "cwd": "/", "user": {"username": "root", "umask": 7}})
+    bench.gate.strict = bench.gate.wants_user_info = True
+    run_exec(bench)
+    _, asked = bench.gate.asked[-1]
+    assert (asked["user"], asked["umask"]) == ({"id": "0", "name": "root"}, "0007")
+    assert documents[0]["user"] == {"uid": 0, "gid": 0, "umask": 7}
+    # The names are the image's now: who is asked about is who runs.
+    (etc / "passwd").write_text("root:x:9:0::/:\n")
+    run_exec(bench)
+    assert (bench.gate.asked[-1][1]["user"]["id"], documents[1]["user"]["uid"]) == ("9", 9)
+    # One that names its own is asked about as before.
+    run_exec(bench, {**PROCESS, "user": {"username": "5:6"}})
+    assert (bench.gate.asked[-1][1]["user"]["id"], documents[2]["user"]["uid"]) == ("5", 5)
+
+
 def test_an_exec_keeps_its_own_user_where_nobody_has_a_string(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

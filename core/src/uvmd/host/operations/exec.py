@@ -51,6 +51,9 @@ def execute(ctx: Context, container_id: str, request: ExecuteRequest) -> int:
 
 def _plan(ctx: Context, container: Container, process: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """Ask, and give the process what it inherits; tell whether it may have streams."""
+    if ctx.gate.strict:
+        # Before the question: the policy is asked about the user that it will run as.
+        process = _with_user(container, process)
     accounts = _accounts(ctx, container, process)
     who = asking.who_runs(process, accounts if ctx.gate.wants_user_info else None)
     decision = ctx.gate.ask(
@@ -76,6 +79,13 @@ def _accounts(ctx: Context, container: Container, process: dict[str, Any]) -> Ac
         raise Failed(f"accounts of {container.root}: {error.strerror}") from error
 
 
+def _with_user(container: Container, process: dict[str, Any]) -> dict[str, Any]:
+    """Give a process that names no user the container's, if that has a user string."""
+    if process["user"].get("username") or not container.user.get("username"):
+        return process
+    return {**process, "user": container.user}
+
+
 def _inherit(container: Container, process: dict[str, Any], accounts: Accounts | None) -> dict[str, Any]:
     """Give the process the container's limits, and its user where it names none itself."""
     process = {key: value for key, value in process.items() if key != "rlimits"}
@@ -83,8 +93,8 @@ def _inherit(container: Container, process: dict[str, Any], accounts: Accounts |
         process["rlimits"] = container.rlimits
     if process["user"].get("username"):
         process = users.apply_user_string(process, accounts or Accounts(None, None))
-    elif container.user.get("username"):
-        process["user"] = container.user
+    else:
+        process = _with_user(container, process)
     user = {key: value for key, value in process["user"].items() if key != "username"}
     return {**process, "user": user}
 
