@@ -221,6 +221,16 @@ def test_only_files_that_are_not_mounted_are_added() -> None:
 # Devices, hooks, namespaces, the security context
 
 
+@pytest.mark.parametrize("given", [None, [], [{"allow": True, "access": "r"}], [{"allow": False}]])
+def test_rules_begin_by_allowing_nothing(given: Any) -> None:
+    resources = {} if given is None else {"devices": given}
+    nothing = {"allow": False, "access": "rwm"}
+    denied = devices.apply_denial({"linux": {"resources": resources}})
+    assert denied["linux"]["resources"]["devices"] == [nothing, *(given or [])]
+    assert devices.apply_denial(denied) is denied
+    assert devices.apply_denial({"linux": {}})["linux"]["resources"]["devices"] == [nothing]
+
+
 def test_a_node_takes_the_place_of_its_path_and_gets_a_rule() -> None:
     nodes = [DeviceNode("/dev/null", "c", 1, 3, 0, 6), DeviceNode("/dev/odd", "c", 0, 0, 0, 0)]
     linux = devices.apply_nodes(pod_spec(), nodes, "r")["linux"]

@@ -23,6 +23,7 @@ from uvmd.oci.role import Kind
 from uvmd.oci.shape import (
     additions,
     cgroup,
+    devices,
     namespaces,
     narrow,
     network_files,
@@ -66,16 +67,16 @@ def plan(ctx: Context, container: Container, document: Spec, assigned: hardware.
     spec, added = additions.apply_additions(
         spec, ctx.shapers.ask(container.id, container.role, spec, ctx.gate.strict)
     )
-    decision = _ask(ctx, container, document, spec, added, accounts)
     if ctx.gate.strict:
         sources.check_strict_sources(spec)
+    decision = _ask(ctx, container, document, spec, added, accounts)
     spec = _after(ctx, container, spec, decision)
     spec = hardware.apply(ctx, container, spec, document, added, assigned)
     spec = hardware.apply_disks(ctx, spec, needed.disks)
     hardware.require_paths(needed.uvm)
-    context = security_context.context_files(spec, ctx.gate.security_context())
     if ctx.gate.strict:
         needed = replace(needed, others=sources.absolute_sources(spec))
+    context = security_context.context_files(spec, ctx.gate.security_context())
     if context:
         name = f"security-context-{os.urandom(8).hex()}"
         container.security_context = f"{container.root}/{name}"
@@ -151,7 +152,7 @@ def _shape(container: Container, document: Spec, accounts: Accounts | None) -> t
     if accounts is not None:
         spec = {**spec, "process": users.apply_user_string(spec["process"], accounts)}
     spec = cgroup.apply_endless_limits(cgroup.apply_cgroup_path(spec, container.cgroup))
-    return cgroup.drop_windows(spec), needed
+    return cgroup.drop_windows(devices.apply_denial(spec)), needed
 
 
 def _pod_limits(ctx: Context, container: Container, document: Spec) -> list[Limit]:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from uvmd.linux.devices import DeviceNode
 
 Rule = dict[str, Any]
+
+_NOTHING: Final = {"allow": False, "access": "rwm"}
+
+
+def apply_denial(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the specification with rules that begin by allowing nothing.
+
+    Hosts send none at all, and crun then lets the container use every device whose node it makes.
+    Both runtimes allow the usual ones (null, zero, random, terminals) after the rules given.
+    """
+    linux = spec["linux"]
+    resources = linux.get("resources", {})
+    rules = resources.get("devices", ())
+    if rules and rules[0] == _NOTHING:
+        return spec
+    return {**spec, "linux": {**linux, "resources": {**resources, "devices": [_NOTHING, *rules]}}}
 
 
 def apply_privileged(spec: dict[str, Any], nodes: Iterable[DeviceNode]) -> dict[str, Any]:
