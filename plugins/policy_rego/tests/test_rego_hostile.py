@@ -214,6 +214,19 @@ CREATES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "root.path must equal",
     ),
     "a hostname of its own": (lambda spec: spec.update(hostname="x"), "hostname"),
+    "the VM's namespaces": (
+        lambda spec: spec["linux"].update(namespaces=[{"type": "mount"}]),
+        "a pid namespace",
+    ),
+    "the VM's processes": (
+        lambda spec: spec["linux"]["namespaces"][0].update(path="/proc/1/ns/pid"),
+        "its pod's",
+    ),
+    "the VM's network by path": (
+        lambda spec: spec["linux"]["namespaces"][-1].update(path="/proc/1/ns/net"),
+        "its pod's",
+    ),
+    "a user namespace": (lambda spec: spec["linux"]["namespaces"].append({"type": "user"}), "user namespace"),
 }
 
 
@@ -229,6 +242,42 @@ def test_a_container_that_is_not_as_described_is_not_created(vm: Vm, what: str) 
         else:
             assert reason.lower() in said.lower()
         assert not Path("/run/owned").exists()
+
+
+def test_the_vms_network_takes_its_own_question_annotation_or_not(vm: Vm) -> None:
+    with unchanged(vm), prepared(vm) as (id, spec):
+        spec["linux"]["namespaces"] = [one for one in spec["linux"]["namespaces"] if one["type"] != "network"]
+        answer = vm.pod.create(vm.bridge, id, spec)
+        assert code(answer) == "E_FAIL"
+        assert reasons(answer) == []  # as the reference's: this question has no words of its own
+        assert "container creation denied" not in answer["ErrorMessage"]
+
+
+def test_a_workload_has_its_pods_namespaces_and_the_usual_devices(vm: Vm) -> None:
+    """As hosts send it, and what a hostile one puts beside it."""
+    rows = vm.bridge.properties(NULL_ID, "uvmd.ps")["uvmd.ps"]["containers"]
+    sandbox = next(row["pid"] for row in rows if row["id"] == vm.pod.sandbox)
+    shared = {"ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid"}
+    id, spec = another(vm)
+    for entry in spec["linux"]["namespaces"]:
+        if entry["type"] in shared:
+            entry["path"] = f"/proc/{sandbox}/ns/{shared[entry['type']]}"
+    spec["linux"]["resources"]["devices"] = [{"allow": True, "access": "rwm"}]
+    spec["linux"]["netDevices"] = {"lo": {"name": "stolen"}}
+    spec["mounts"][-1]["uidMappings"] = [{"containerID": 0, "hostID": 0, "size": 1}]
+    fine(vm.pod.create(vm.bridge, id, spec))
+    container = Container(vm.bridge, id)
+    init = container.init()
+    for name in shared.values():
+        assert Path(f"/proc/{init.pid}/ns/{name}").samefile(f"/proc/{sandbox}/ns/{name}")
+    config = json.loads(Path("/run/gcs/c", id, "config.json").read_text())
+    assert config["linux"]["resources"]["devices"][0] == {"allow": False, "access": "rwm"}
+    assert "netDevices" not in config["linux"]
+    assert not any("uidMappings" in mount for mount in config["mounts"])
+    container.kill()
+    vm.bridge.wait_for_notification(id)
+    fine(modify(vm.bridge, "CombinedLayers", "Remove", {"ContainerRootPath": str(vm.pod.root(id))}))
+    fine(delete(vm.bridge, id))
 
 
 @pytest.mark.parametrize(
@@ -378,6 +427,22 @@ def test_only_listed_processes_run_in_a_container(vm: Vm, of_process: dict[str, 
         answer = vm.bridge.ask(EXECUTE, body(vm.pod.workload, Settings={"ProcessParameters": parameters}))
         assert code(answer) == "E_FAIL"
         assert reason in reasons(answer)
+
+
+def test_an_exec_is_asked_about_as_the_user_that_it_runs_as(vm: Vm) -> None:
+    with unchanged(vm):
+        id, spec = another(vm)
+        spec["process"]["user"] = {"username": "root"}
+        fine(vm.pod.create(vm.bridge, id, spec))
+        container = Container(vm.bridge, id)
+        container.init()
+        # Who names nobody runs as the container's user string says. Of 4321 no file knows anything.
+        process = specs.process(*ECHO, user={"uid": 4321, "gid": 4321})
+        assert vm.bridge.execute(id, process).wait() == 0
+        container.kill()
+        vm.bridge.wait_for_notification(id)
+        fine(modify(vm.bridge, "CombinedLayers", "Remove", {"ContainerRootPath": str(vm.pod.root(id))}))
+        fine(delete(vm.bridge, id))
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,12 @@ def test_the_start_time_is_field_22_whatever_the_command() -> None:
     assert proc.start_time(2**22 + 5) == 0
 
 
+def test_this_process_shares_its_own_namespaces() -> None:
+    assert proc.shares_namespace(os.getpid(), "net")
+    with pytest.raises(FileNotFoundError):
+        proc.shares_namespace(2**22 + 5, "net")
+
+
 @given(st.binary(max_size=80))
 def test_a_line_that_is_none_is_a_value_error(line: bytes) -> None:
     try:

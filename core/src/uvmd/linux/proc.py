@@ -37,6 +37,14 @@ def parse_start_time(stat: bytes) -> int:
     return int(fields[19])
 
 
+def shares_namespace(pid: int, name: str) -> bool:
+    """Tell whether a process is in this one's namespace of a name (``net``, ``pid``; namespaces(7)).
+
+    Raises OSError.
+    """
+    return os.path.samefile(f"/proc/{pid}/ns/{name}", f"/proc/self/ns/{name}")
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """One line of mountinfo."""

@@ -15,7 +15,7 @@ from uvmd.api.policy import Decision
 from uvmd.errors import Failed, Refused
 from uvmd.host.containers import Container
 from uvmd.host.context import Context
-from uvmd.host.operations import asking, hardware, places
+from uvmd.host.operations import asking, hardware, joined, places
 from uvmd.linux import cgroup_limits
 from uvmd.linux.accounts import Accounts, read_accounts
 from uvmd.linux.cgroup_limits import Limit
@@ -102,6 +102,8 @@ def _check(ctx: Context, container: Container, document: Spec) -> None:
     else:
         check_hostname(document)
     check_mount_namespace(document)
+    if ctx.gate.strict:
+        joined.check_namespaces(ctx, container, document)
     ctx.network.require_namespace(role)
     path: str = document["root"]["path"]
     container.root = path if path.startswith("/") else f"{container.bundle}/{path}"
@@ -197,10 +199,13 @@ def _after(ctx: Context, container: Container, spec: Spec, decision: Decision) -
     """Narrow the process to what the policy left, and ask for the VM's network."""
     container.stdio_allowed = decision.stdio
     spec = {**spec, "process": narrow.apply_decision(spec["process"], decision)}
-    if not _in_host_network(ctx, container):
-        return spec
-    ctx.gate.ask("host_network", {})
-    return namespaces.drop_network_namespace(spec)
+    if _in_host_network(ctx, container):
+        ctx.gate.ask("host_network", {})
+        return namespaces.drop_network_namespace(spec)
+    if ctx.gate.strict and joined.in_vms_network(spec):
+        # No annotation says so, but it is what would be.
+        ctx.gate.ask("host_network", {})
+    return spec
 
 
 def _in_host_network(ctx: Context, container: Container) -> bool:
