@@ -180,6 +180,34 @@ def test_statuses_of_strangers_do_not_pile_up_while_programs_overlap(
     later.deadline.cancel()
 
 
+def test_strangers_that_die_while_a_program_hangs_are_kept_within_limits(
+    parts: Parts, kernel: FakeKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children_room, "MAX_STRAYS", 3)
+    (tmp_path / "pid").write_text(str(INIT))
+    family = Family(parts, tmp_path / "pid")
+    family.reap(kernel, *((2000 + number, 1) for number in range(10)))
+    family.reap(kernel, (INIT, 7))
+    # A number that comes again is one of the youngest.
+    family.reap(kernel, (2008, 2))
+    assert list(family.children._strays) == [2009, INIT, 2008]
+    family.reap(kernel, (RUNTIME, 0))
+    assert family.log == [("run", 0, False, INIT), ("exited", 1, INIT, 7)]
+
+
+def test_a_living_init_is_not_taken_for_a_stranger_that_had_its_number(
+    parts: Parts, kernel: FakeKernel, tmp_path: Path
+) -> None:
+    (tmp_path / "pid").write_text(str(INIT))
+    family = Family(parts, tmp_path / "pid")
+    family.reap(kernel, (INIT, 9))
+    kernel.alive.add(INIT)
+    family.reap(kernel, (RUNTIME, 0))
+    assert family.log == [("run", 0, False, INIT)]
+    family.reap(kernel, (INIT, 3))
+    assert family.log[1:] == [("exited", 1, INIT, 3)]
+
+
 def test_at_the_deadline_the_group_is_killed(parts: Parts, kernel: FakeKernel) -> None:
     killed: list[object] = []
     run = Run(parts.loop, RUNTIME, -1, 0, None, b"", 0.005, lambda *_: None)

@@ -23,6 +23,9 @@ else:
 _PID_FILE_BYTES = 32
 _MAX_PID = 4_194_304
 
+#: Statuses that are kept for a program that has not yet said whom it meant; it may hang.
+MAX_STRAYS = 4096
+
 
 class Run:
     """One program that runs to completion: its output, its deadline, what is to be adopted."""
@@ -157,8 +160,7 @@ class Children:
             elif pid == self.daemon_pid:
                 self.daemon_pid, daemon_status = 0, status
             elif self._adopting:
-                self._strays[pid] = status, self._seen
-                self._seen += 1
+                self._keep_stray(pid, status)
         # After the whole batch: what a runtime has left us may have died in the same one.
         for run, status in finished:
             self._finish(run, status)
@@ -168,6 +170,14 @@ class Children:
             self._forget_strays()
         if daemon_status is not None:
             self._on_daemon_exited(daemon_status)
+
+    def _keep_stray(self, pid: int, status: int) -> None:
+        # Anew at the end, where the youngest are, if the number was somebody's before.
+        self._strays.pop(pid, None)
+        self._strays[pid] = status, self._seen
+        self._seen += 1
+        if len(self._strays) > MAX_STRAYS:
+            del self._strays[next(iter(self._strays))]
 
     def _forget_strays(self) -> None:
         """Keep those that a program may name which was there when they died."""
@@ -223,10 +233,12 @@ class Children:
         pid = int(text)
         if pid in self._slots or pid in self._runs or pid == self.daemon_pid or slot.pid:
             raise ValueError(f"process {pid} is already known")
-        if pid not in self._strays:
-            try:
-                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError as error:
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            # It is here, so a stray of that number was another one.
+            self._strays.pop(pid, None)
+        except ChildProcessError as error:
+            if pid not in self._strays:
                 # Never adopt what is not ours: it would be signalled, and its end not seen.
                 raise ValueError(f"process {pid} of the pid file is not our child") from error
         self.add_process(slot, pid)
