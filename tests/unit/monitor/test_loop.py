@@ -63,6 +63,33 @@ def test_a_handler_that_closes_another_descriptor_is_not_betrayed(parts: Parts) 
             sock.close()
 
 
+def test_an_event_is_not_for_whoever_has_the_descriptors_number_next(parts: Parts) -> None:
+    pairs = [socket.socketpair() for _ in range(3)]
+    called: list[str] = []
+    numbers: list[int] = []
+
+    def handler(me: int) -> None:
+        called.append("first")
+        for ours, _ in pairs[:2]:
+            parts.loop.unwatch(ours.fileno())
+        number = pairs[1 - me][0].detach()
+        new, other = pairs[2]
+        os.dup2(new.fileno(), number)
+        parts.loop.watch(number, IN, lambda _: called.append("second") or parts.loop.unwatch(number))  # type: ignore[func-returns-value]
+        parts.loop.soon(lambda: called.append("next round") or other.send(b"x"))  # type: ignore[func-returns-value]
+        numbers.append(number)
+
+    for number, (ours, theirs) in enumerate(pairs[:2]):
+        parts.loop.watch(ours.fileno(), IN, lambda _, number=number: handler(number))  # type: ignore[misc]
+        theirs.send(b"x")
+    parts.run_until(lambda: "second" in called)
+    assert called == ["first", "next round", "second"]
+    os.close(numbers[0])
+    for pair in pairs:
+        for sock in pair:
+            sock.close()
+
+
 def test_a_file_that_epoll_refuses_is_ready_once(parts: Parts) -> None:
     with open(__file__) as file:
         seen: list[int] = []

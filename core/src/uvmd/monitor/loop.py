@@ -118,10 +118,11 @@ class Loop:
             self._guard(self._round)
 
     def _round(self) -> None:
-        for fd, events in self._epoll.poll(self._timeout()):
-            # Looked up one by one: an earlier handler of this round may have closed it.
-            handler = self._handlers.get(fd)
-            if handler is not None:
+        ready = [(fd, events, self._handlers.get(fd)) for fd, events in self._epoll.poll(self._timeout())]
+        for fd, events, handler in ready:
+            # An earlier handler of this round may have closed it, and its number be another's by
+            # now, for whom the event is not. That one has its own in the next round.
+            if handler is not None and self._handlers.get(fd) is handler:
                 try:
                     handler(events)
                 except Exception as error:
