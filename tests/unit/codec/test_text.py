@@ -138,6 +138,13 @@ def test_strict_refuses_a_key_sent_twice_at_any_depth() -> None:
     assert parse('{"env":{"PATH":"1","path":"2"}}', strict=True) == {"env": {"PATH": "1", "path": "2"}}
 
 
+def test_keys_that_become_one_without_their_surrogates_are_one_key_twice() -> None:
+    text = '[{"a\\ud800":1,"a\\udfff":2},{"b\\ud800":3,"b\\udfff":null}]'
+    assert parse(text) == [{"a\ufffd": 2}, {"b\ufffd": 3}]
+    assert "twice" in refusal(text, strict=True)
+    assert parse('{"a\\ud800":"\\udfff","b":1}', strict=True) == {"a\ufffd": "\ufffd", "b": 1}
+
+
 @pytest.mark.parametrize("text", ['{"a":"hunter2"', '{"a":hunter2}', '{"hunter2":NaN}', '["hunter2]'])
 def test_a_refusal_never_quotes_the_text(text: str) -> None:
     assert "hunter2" not in refusal(text)

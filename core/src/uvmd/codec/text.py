@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from uvmd.codec.compact import encoder
@@ -109,7 +110,10 @@ def parse(text: bytes | str, *, what: str, strict: bool = False) -> Any:
     if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH):
         raise InvalidMessage(f"{what}: nested deeper than {MAX_DEPTH} levels")
     if "\\u" in text and _SURROGATE_ESCAPE.search(text):
-        value = _without_surrogates(value)
+        try:
+            value = _without_surrogates(value, _object_without_duplicates if strict else _object)
+        except _RefusedText as error:
+            raise InvalidMessage(f"{what}: {error}") from None
     return value
 
 
@@ -138,12 +142,14 @@ def _is_deeper_than(value: Any, limit: int) -> bool:
     return True
 
 
-def _without_surrogates(value: Any) -> Any:
+def _without_surrogates(value: Any, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> Any:
     if type(value) is str:
         return _SURROGATE.sub("\ufffd", value)
     if type(value) is list:
-        return [_without_surrogates(item) for item in value]
+        return [_without_surrogates(item, hook) for item in value]
     if type(value) is dict:
-        # Two keys may become one; the later wins, as with any other duplicate.
-        return {_SURROGATE.sub("\ufffd", key): _without_surrogates(item) for key, item in value.items()}
+        # Two keys may become one: a duplicate as any other.
+        return hook(
+            [(_SURROGATE.sub("\ufffd", key), _without_surrogates(item, hook)) for key, item in value.items()]
+        )
     return value
