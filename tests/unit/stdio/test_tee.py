@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import stat
 from pathlib import Path
 
@@ -38,6 +40,35 @@ def test_symlinks_and_dots_are_not_followed(tmp_path: Path, relative: str) -> No
     with pytest.raises(OSError):
         open_tee(str(logs), relative)
     assert os.listdir(outside) == []
+
+
+def test_what_is_no_file_is_not_even_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.log")
+    reader = os.open(tmp_path / "fifo.log", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(OSError, match="regular"):
+        open_tee(str(tmp_path), "fifo.log")
+    hangup = select.poll()
+    hangup.register(reader, 0)
+    # A fifo remembers that it had a writer.
+    assert hangup.poll(0) == []
+    os.close(reader)
+
+
+def test_a_file_that_comes_while_it_is_made_is_looked_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def races(path: str, flags: int, *rest: int, **where: int) -> int:
+        if flags & os.O_CREAT:
+            (tmp_path / "c.log").symlink_to(tmp_path / "elsewhere")
+        return real(path, flags, *rest, **where)
+
+    monkeypatch.setattr(os, "open", races)
+    with pytest.raises(OSError) as refused:
+        open_tee(str(tmp_path), "c.log")
+    assert refused.value.errno == errno.ELOOP
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
