@@ -117,7 +117,7 @@ def test_listed_devices_are_looked_up_and_those_that_lack_refuse(vm: Vm) -> None
     assert rule["devices"][-1]["major"] == 1
     asked = vm.bench.gate.asked[0][1]["devices"]
     assert [(one["type"], one["major"]) for one in asked] == [("b", 9)], "the policy sees the host's words"
-    for path in ("/dev/no-such-lamp", str(vm.bench.program), "", "/dev/null\0"):
+    for path in ("/dev/no-such-lamp", str(vm.bench.program), ""):
         spec["linux"]["devices"] = [{"path": path}]
         with vm.bench.nothing_changes(), pytest.raises(Failed, match=r"linux\.devices"):
             vm.bench.create("c2", spec)
