@@ -187,6 +187,27 @@ def test_symlinks_in_a_bundle_are_removed_and_not_followed(bench: Bench, tmp_pat
     assert (precious / "file").read_text() == "keep"
 
 
+@pytest.mark.parametrize("which", ["scratch", "bundle"])
+def test_nothing_is_removed_through_a_symlink_that_came_later(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """As a host puts one on a disk that it writes to."""
+    place = bench.roots / "disk" / "way"
+    if which == "bundle":
+        monkeypatch.setattr(bench, "bundle", lambda id_: place / id_)
+    stopped(bench, str(place / "c1") if which == "scratch" else "")
+    (tmp_path / "precious" / "c1").mkdir(parents=True)
+    (tmp_path / "precious" / "c1" / "file").write_text("keep")
+    place.parent.mkdir(exist_ok=True)
+    if place.exists():
+        place.rename(bench.roots / "disk" / "before")
+    place.symlink_to(tmp_path / "precious")
+    with pytest.raises(Failed, match=f"{which} of c1: {place}/c1: Too many levels"):
+        delete.delete(bench.ctx, "c1")
+    assert (tmp_path / "precious" / "c1" / "file").read_text() == "keep"
+    assert bench.ctx.registry.find("c1") is None
+
+
 def test_ended_execs_that_nobody_waited_for_are_let_go(bench: Bench) -> None:
     bench.running()
     exec.execute(bench.ctx, "c1", ExecuteRequest(oci_process={"args": ["a"], "cwd": "/"}))

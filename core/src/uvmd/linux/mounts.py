@@ -162,13 +162,16 @@ def detach(target: str) -> None:
 
 
 @contextmanager
-def parent_beneath(path: str) -> Iterator[str]:
-    """Give another spelling of an absolute clean path, none of whose parents is a symlink.
+def parent_beneath(path: str, root: str = "/") -> Iterator[str]:
+    """Give another spelling of an absolute clean path, none of whose parents below ``root`` is a symlink.
 
     It goes by the descriptor of the parent directory: one of a mount itself would keep it busy.
     """
     parent, name = posixpath.split(path)
-    fd = os.open("/", _DIRECTORY) if parent == "/" else paths.open_beneath("/", parent[1:], _DIRECTORY)
+    if parent == root:
+        fd = os.open(root, _DIRECTORY)
+    else:
+        fd = paths.open_beneath(root, posixpath.relpath(parent, root), _DIRECTORY)
     try:
         yield f"/proc/self/fd/{fd}/{name}"
     finally:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from uvmd.linux import mounts
+
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _DEEPEST: Final = 64
 
@@ -42,6 +44,17 @@ def remove_tree(path: str) -> None:
     if errors:
         raise errors[0]
     os.rmdir(path)
+
+
+def remove_tree_beneath(path: str, root: str = "/") -> None:
+    """As :func:`remove_tree`; raises OSError, ELOOP, too if a parent below ``root`` is a symlink."""
+    try:
+        with mounts.parent_beneath(path, root) as where:
+            remove_tree(where)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def _empty(fd: int, top: int, depth: int, errors: list[OSError]) -> bool:

@@ -11,7 +11,7 @@ from uvmd.errors import Failed
 from uvmd.host.containers import Container
 from uvmd.linux import paths
 from uvmd.linux.files import write_all
-from uvmd.linux.trees import remove_tree
+from uvmd.linux.trees import remove_tree, remove_tree_beneath
 
 # 16.32: readable for whoever the container runs as, written by nobody.
 _DIRECTORY_MODE: Final = 0o755
@@ -77,4 +77,4 @@ def remove(container: Container) -> None:
     Raises OSError.
     """
     if container.security_context:
-        remove_tree(container.security_context)
+        remove_tree_beneath(container.security_context)

@@ -16,10 +16,11 @@ from uvmd.host.containers import Container, State
 from uvmd.host.context import Context
 from uvmd.host.doing import doing
 from uvmd.host.operations import context_dir, pod_sources, runtime_undo, sandbox
+from uvmd.host.operations.places import root_above
 from uvmd.host.requests import check_strict_id
 from uvmd.linux import proc
 from uvmd.linux.paths import is_below, remove_empty
-from uvmd.linux.trees import remove_tree
+from uvmd.linux.trees import remove_tree_beneath
 from uvmd.observe.steps import step
 from uvmd.oci.role import Kind as ContainerKind
 
@@ -137,7 +138,7 @@ def take_down(ctx: Context, container: Container) -> list[UvmdError]:
         ("security context", lambda: context_dir.remove(container)),
         # The bundle may be bound onto the scratch, which may lie in the bundle.
         ("mounts", lambda: ctx.mounts.undo(container.id, strict=ctx.gate.strict)),
-        ("scratch", lambda: _remove(container.scratch)),
+        ("scratch", lambda: _remove(ctx, container.scratch)),
         ("bundle", lambda: _remove_bundle(ctx, container.bundle)),
         ("pod", lambda: sandbox.remove_root(ctx, container)),
         ("parent of the bundle", lambda: _remove_parent(container)),
@@ -228,17 +229,19 @@ def _remove_cgroup(ctx: Context, container: Container) -> None:
         )
 
 
-def _remove(path: str) -> None:
+def _remove(ctx: Context, path: str) -> None:
     """Remove a directory, but never through a mount: what is mounted there is not the container's.
 
-    Raises OSError, EBUSY if something is mounted at or below it.
+    Nor through a symlink: the parents may be on a disk that the host writes to.
+
+    Raises OSError, EBUSY if something is mounted at or below it, ELOOP for a symlink.
     """
     if not path:
         return
     mounted = proc.mounts_at_or_below(path)
     if mounted:
         raise OSError(errno.EBUSY, "still mounted", mounted[0])
-    remove_tree(path)
+    remove_tree_beneath(path, root_above(path, ctx.settings.bundle_roots, "what is to be removed"))
 
 
 def _remove_bundle(ctx: Context, path: str) -> None:
@@ -249,7 +252,7 @@ def _remove_bundle(ctx: Context, path: str) -> None:
     found = ctx.mounts.table.at(path)
     if found is not None and found.kind is Kind.READ_WRITE:
         return
-    _remove(path)
+    _remove(ctx, path)
 
 
 def forget(ctx: Context, container: Container) -> None:

@@ -20,7 +20,7 @@ from uvmd.host.operations.planning import Planned
 from uvmd.host.operations.written import take_back, write_new
 from uvmd.host.pods import Pod
 from uvmd.linux import cgroup_limits, mounts, paths
-from uvmd.linux.trees import remove_tree
+from uvmd.linux.trees import remove_tree, remove_tree_beneath
 from uvmd.oci.role import Kind
 from uvmd.oci.shape.network_files import NAMES as FILES
 from uvmd.oci.shape.sources import HUGEPAGE_MOUNTS, SANDBOX_MOUNTS, TMPFS_MOUNTS
@@ -146,11 +146,12 @@ def _unmount_tree(path: str) -> None:
 def remove_root(ctx: Context, container: Container) -> None:
     """Remove the directory of a virtual pod, which no bundle contains, and the one above if empty.
 
-    Raises OSError.
+    Raises OSError, ELOOP for a symlink on the way.
     """
     if not container.is_sandbox or container.sandbox_root == container.bundle:
         return
-    remove_tree(container.sandbox_root)
+    root = root_above(container.sandbox_root, ctx.settings.bundle_roots, "the pod's directory")
+    remove_tree_beneath(container.sandbox_root, root)
     paths.remove_empty([os.path.dirname(container.sandbox_root)])
 
 
