@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import socket
 import struct
@@ -192,6 +193,26 @@ def test_stdio_carries_the_bridge_and_its_end_of_file_stops(tmp_path: Path) -> N
         assert monitor.wait() == 0
         assert stdout.read() == b""
         stdout.close()
+
+
+def test_the_end_of_file_stops_when_there_is_no_descriptor_left(tmp_path: Path) -> None:
+    with LiveMonitor(tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as monitor:
+        daemon = monitor.start()
+        daemon.link.open_bridge("stdio")
+        daemon.events.wait_for("up", 1)
+        stdin, stdout = monitor.process.stdin, monitor.process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        pid = monitor.process.pid
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        stdin.close()
+        daemon.events.wait_for("down", 1)
+        assert daemon.events.wait_for("stop")[1] == "end of file"
+        assert stdout.read() == b""
+        stdout.close()
+        daemon.link.finish(0)
+        daemon.exit(0)
+        assert monitor.wait() == 0
 
 
 def test_stdio_may_be_a_regular_file(tmp_path: Path) -> None:

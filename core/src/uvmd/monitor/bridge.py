@@ -72,6 +72,7 @@ class Bridge:
         # The host has closed, or half closed, its end.
         self._ending = False
         self._stdio_used = False
+        self._null = -1
 
     @property
     def up(self) -> bool:
@@ -90,11 +91,15 @@ class Bridge:
 
         Raises:
             ValueError: no such target.
+            OSError: all descriptors are in use.
         """
         if target and target == self._target:
             return
         if target != "stdio":
             dial.parse_target(target)
+        elif not self._stdio_used:
+            # While it can be: when the host goes there may be no descriptor left.
+            self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self.shut("opened anew")
         self._target = target
         if target == "stdio":
@@ -348,7 +353,6 @@ class Bridge:
 
     def _release_stdio(self) -> None:
         # The numbers stay taken: nothing that opens a file later may become stdin.
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         for fd in (0, 1):
             self._loop.unwatch(fd)
             try:
@@ -356,8 +360,8 @@ class Bridge:
             except OSError as error:
                 if error.errno != errno.EBADF:
                     raise
-            os.dup2(null, fd, inheritable=False)
-        os.close(null)
+            os.dup2(self._null, fd, inheritable=False)
+        os.close(self._null)
 
     def _finish(self, reason: str) -> None:
         self._target = ""
