@@ -280,6 +280,20 @@ def test_a_workload_has_its_pods_namespaces_and_the_usual_devices(vm: Vm) -> Non
     fine(delete(vm.bridge, id))
 
 
+@pytest.mark.parametrize("source", ["sandbox:///tmp/volume", "/run/gcs/c/{}/sandboxMounts/tmp/volume"])
+def test_a_volume_of_the_pod_is_mounted_by_its_scheme_or_by_its_path(vm: Vm, source: str) -> None:
+    volume = Path("/run/gcs/c", vm.pod.sandbox, "sandboxMounts", "tmp", "volume")
+    volume.mkdir(exist_ok=True)
+    with prepared(vm) as (id, spec):
+        spec["mounts"].append({**BELOW, "source": source.format(vm.pod.sandbox)})
+        fine(vm.pod.create(vm.bridge, id, spec))
+        container = Container(vm.bridge, id)
+        assert Path(f"/proc/{container.init().pid}/root/data").samefile(volume)
+        container.kill()
+        vm.bridge.wait_for_notification(id)
+    fine(delete(vm.bridge, id))
+
+
 @pytest.mark.parametrize(
     "hostname",
     ["a b", "../../etc", "x\n127.0.0.1 mcr.microsoft.com", "a" * 300, "x\0y", "é", "a;b"],
