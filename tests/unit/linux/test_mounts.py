@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -203,6 +203,24 @@ def test_a_new_mount_is_configured_word_by_word_and_attached(folder: Path) -> No
     assert "noexec" in mount.options
     assert folder.stat().st_mode & 0o777 == 0o711
     assert mounts.unmount_all(str(folder)) == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: mounts.mount("a\0b", "/nowhere", "tmpfs"),
+        lambda: mounts.mount("a", "/nowhere\0", "tmpfs"),
+        lambda: mounts.mount("a", "/nowhere", "tmpfs\0x"),
+        lambda: mounts.mount("a", "/nowhere", "tmpfs", data="size=1m\0,ro"),
+        lambda: mounts.unmount("/nowhere\0x"),
+        lambda: mounts.new_mount("tmpfs\0x", []),
+        lambda: mounts.attach(-1, "/nowhere\0x"),
+    ],
+)
+def test_the_kernel_is_given_whole_texts_only(call: Callable[[], object]) -> None:
+    with pytest.raises(OSError, match="has no NUL") as caught:
+        call()
+    assert caught.value.errno == errno.EINVAL
 
 
 @pytest.mark.root

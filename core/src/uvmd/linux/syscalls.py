@@ -87,6 +87,13 @@ def _raise(what: str) -> None:
     raise OSError(code, os.strerror(code), what)
 
 
+def _packed(text: str) -> bytes:
+    """Return a text for the kernel, which would read it up to a NUL. Raises OSError, EINVAL for one."""
+    if "\0" in text:
+        raise OSError(errno.EINVAL, "a text for the kernel has no NUL", text)
+    return os.fsencode(text)
+
+
 def exists(number: int) -> bool:
     """Say whether the kernel has a system call, by calling it with arguments that none accepts."""
     bad = ctypes.c_long(-1)
@@ -121,15 +128,14 @@ def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
 
 def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
     """Call mount(2)."""
-    arguments = [os.fsencode(text) if text else None for text in (source, target, fstype)]
-    packed = os.fsencode(data) if data else None
-    if _libc.mount(*arguments, ctypes.c_ulong(flags), packed) != 0:
+    *arguments, last = (_packed(text) if text else None for text in (source, target, fstype, data))
+    if _libc.mount(*arguments, ctypes.c_ulong(flags), last) != 0:
         _raise(target)
 
 
 def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
     """Call umount2(2); a symlink as the last component is refused unless told otherwise."""
-    if _libc.umount2(os.fsencode(target), ctypes.c_int(flags)) != 0:
+    if _libc.umount2(_packed(target), ctypes.c_int(flags)) != 0:
         _raise(target)
 
 
@@ -139,7 +145,7 @@ def fsopen(fstype: str) -> int:
     ENOSYS: the kernel is older than 5.2. ENODEV: it does not know the file system.
     """
     fd = _libc.syscall(
-        ctypes.c_long(SYS_FSOPEN), ctypes.c_char_p(os.fsencode(fstype)), ctypes.c_uint(_FSOPEN_CLOEXEC)
+        ctypes.c_long(SYS_FSOPEN), ctypes.c_char_p(_packed(fstype)), ctypes.c_uint(_FSOPEN_CLOEXEC)
     )
     if fd < 0:
         _raise(fstype)
@@ -148,8 +154,8 @@ def fsopen(fstype: str) -> int:
 
 def fsconfig(fd: int, command: int, key: str = "", value: str = "", aux: int = 0) -> None:
     """Call fsconfig(2). An empty key or value is passed as a null pointer."""
-    packed = os.fsencode(value) if value else None
-    if _fsconfig(SYS_FSCONFIG, fd, command, os.fsencode(key) if key else None, packed, aux) != 0:
+    pair = [_packed(text) if text else None for text in (key, value)]
+    if _fsconfig(SYS_FSCONFIG, fd, command, *pair, aux) != 0:
         _raise(key)
 
 
@@ -173,7 +179,7 @@ def move_mount(from_fd: int, to_fd: int, to_path: str, flags: int) -> None:
         ctypes.c_int(from_fd),
         ctypes.c_char_p(b""),
         ctypes.c_int(to_fd),
-        ctypes.c_char_p(os.fsencode(to_path)),
+        ctypes.c_char_p(_packed(to_path)),
         ctypes.c_uint(flags),
     )
     if result != 0:
