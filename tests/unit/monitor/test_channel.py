@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import socket
 from typing import Any
 
 import pytest
 
-from support.monitor_parts import Parts
+from support.monitor_parts import Parts, no_descriptors
 from uvmd.monitor import packets, wire
 from uvmd.monitor.channel import Channel
 
@@ -99,6 +100,82 @@ def test_what_the_daemon_does_not_read_waits_in_order_and_is_counted(parts: Part
     parts.run_until(lambda: ends.room)
     assert ends.channel.waiting_bytes == 0
     ends.close()
+
+
+def held() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_large_packet_goes_either_way_with_the_last_descriptors(parts: Parts) -> None:
+    ends = Ends(parts)
+    ends.daemon.settimeout(5)
+    ends.daemon.send(HELLO)
+    body, before = os.urandom(70_000), held()
+    with no_descriptors():
+        ends.channel.send(wire.BRIDGE_FRAME, 0, 1, 2, body)
+    head, fds = packets.receive(ends.daemon, ROOM)
+    assert wire.decode(packets.read_large(fds[0], wire.decode(head)[2][0]))[2] == [1, 2, body]
+    packets.close_all(fds)
+    for number in range(5):  # what is set aside is set aside again
+        packets.send(ends.daemon, wire.encode(wire.SEND_FRAME, 0, 1, number, 3, 4, body))
+    with no_descriptors():
+        parts.run_until(lambda: len(ends.packets) == 6)
+    assert ends.packets[-1][2] == [1, 4, 3, 4, body]
+    assert held() == before
+    ends.close()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM, errno.ETOOMANYREFS])
+def test_a_packet_that_lacks_something_waits_and_the_others_behind_it(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    ends, tried = Ends(parts), []
+    ends.daemon.settimeout(5)
+
+    def refuse(*_: object) -> None:
+        tried.append(parts.loop.now())
+        raise OSError(code, "not now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packets, "send", refuse)
+        ends.channel.send(wire.BRIDGE_FRAME, 1, 1, 2, bytes(70_000))
+        ends.channel.send(wire.DRAINED, 2, 1)
+        parts.run_until(lambda: len(tried) == 3)
+    assert tried[2] - tried[0] > 0.15, "tried again by the clock, not as fast as can be"
+    assert ends.channel.waiting_bytes > 70_000
+    parts.run_until(lambda: ends.room)
+    for op in (wire.LARGE, wire.DRAINED):
+        packet, fds = packets.receive(ends.daemon, ROOM)
+        assert wire.decode(packet)[0] == op
+        packets.close_all(fds)
+    ends.close()
+
+
+def test_a_descriptor_that_must_wait_is_kept_with_the_last_ones(parts: Parts) -> None:
+    ends = Ends(parts)
+    ends.daemon.settimeout(5)
+    with open("/dev/null") as null:
+        while not ends.channel.waiting_bytes:
+            ends.channel.send(wire.BRIDGE_FRAME, 0, 1, 2, bytes(5000))
+        with no_descriptors():
+            ends.channel.send(wire.REPLY, 7, fds=[null.fileno()])
+    brought: list[int] = []
+
+    def answered() -> bool:
+        packet, fds = packets.receive(ends.daemon, ROOM)
+        brought.extend(fds)
+        return wire.decode(packet)[:2] == (wire.REPLY, 7)
+
+    parts.run_until(answered)
+    assert len(brought) == 1
+    os.close(brought[0])
+    ends.close()
+
+
+def test_descriptors_set_aside_go_with_the_connection(parts: Parts) -> None:
+    before = held()
+    Ends(parts).close()
+    assert held() == before
 
 
 @pytest.mark.parametrize(

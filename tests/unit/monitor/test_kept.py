@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.monitor_parts import no_descriptors
 from uvmd.monitor import kept as room
 from uvmd.monitor.kept import Kept, Once
 
@@ -38,6 +39,15 @@ def test_a_request_is_kept_until_it_is_forgotten() -> None:
         kept.forget(number)
     assert kept.bytes == 0
     assert len(os.listdir("/proc/self/fd")) == descriptors - 1
+
+
+def test_a_large_request_is_kept_though_there_is_no_descriptor_for_it() -> None:
+    kept = Kept()
+    with no_descriptors():
+        request = kept.add(1, b"large" * 20_000)
+    assert request.frame == b"large" * 20_000
+    kept.forget(request.number)
+    assert kept.bytes == 0
 
 
 def test_open_requests_of_the_present_connection_are_counted_and_waits_are_not() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.live_monitor import LiveMonitor, StandIn, read_all
+from support.live_monitor import LiveMonitor, StandIn, read_all, read_exactly
 
 pytestmark = pytest.mark.system
 
@@ -38,6 +40,19 @@ def hold_many(monitor: LiveMonitor, daemon: StandIn) -> None:
     """Have the monitor hold more descriptors than the limit under which it was started."""
     while len(descriptors(monitor)) < SOFT + 76:
         daemon.link.open_slot(daemon.link.new_slot())
+
+
+@contextlib.contextmanager
+def none_left(monitor: LiveMonitor, *, but: int = 0) -> Iterator[None]:
+    """Have the monitor at its limit."""
+    open_now = descriptors(monitor)
+    assert len(open_now) == max(open_now) + 1, "a hole"
+    soft, hard = resource.prlimit(monitor.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(monitor.process.pid, resource.RLIMIT_NOFILE, (len(open_now) + but, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(monitor.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_above_the_original_limit_programs_start_and_see_it(limited: LiveMonitor) -> None:
@@ -76,3 +91,20 @@ def test_above_the_original_limit_the_next_daemon_starts_and_is_protected(limite
     pid = limited.next_daemon().pid
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "300\n"
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (SOFT, HARD)
+
+
+@pytest.mark.parametrize("size", [100, 62_000, 70_000, 1_000_000])
+def test_without_descriptors_requests_and_answers_of_any_size_pass(monitor: LiveMonitor, size: int) -> None:
+    daemon, listener = monitor.start(), monitor.listen()
+    daemon.link.open_bridge(f"unix:{monitor.host}")
+    host = monitor.accept(listener)
+    daemon.events.wait_for("up")
+    frame = struct.pack("<IIQ", 0x10100A01, 16 + size, 2) + bytes(size)
+    with none_left(monitor):
+        host.sendall(frame)
+        _, generation, came, request = daemon.events.wait_for("frame")
+        assert came == frame
+        daemon.link.send_frame(generation, frame, request)
+        assert read_exactly(host, len(frame)) == frame
+        with pytest.raises(OSError, match="no slot"):
+            daemon.link.resize(99, 1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import tracemalloc
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.monitor_parts import no_descriptors
 from uvmd.monitor import packets, wire
 
 ROOM = memoryview(bytearray(wire.ROOM_BYTES))
@@ -53,6 +55,23 @@ def test_more_descriptors_than_allowed_are_refused_and_closed(
         socket.send_fds(pair[0], [b"x"], [null.fileno()] * 60)
     with pytest.raises(wire.WireError):
         packets.receive(pair[1], ROOM)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_descriptors_are_foreseen_and_those_without_room_are_no_fault_of_the_peer(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    pair[0].send(b"without")
+    packets.send(pair[0], b"with", [pair[0].fileno()] * 2)
+    assert not packets.brings_descriptors(pair[1])
+    assert packets.receive(pair[1], ROOM) == (b"without", [])
+    before = len(os.listdir("/proc/self/fd"))
+    with no_descriptors() as taken:
+        os.close(taken.pop())
+        assert packets.brings_descriptors(pair[1])
+        with pytest.raises(OSError, match="no descriptors") as caught:
+            packets.receive(pair[1], ROOM)
+    assert caught.value.errno == errno.EMFILE
     assert len(os.listdir("/proc/self/fd")) == before
 
 

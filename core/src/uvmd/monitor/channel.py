@@ -21,6 +21,7 @@ else:
     from _collections import deque  # the package around it costs the monitor 0.3 MiB
 
 _BURST = 32
+_RETRY_S = 0.1
 
 
 class Channel:
@@ -47,6 +48,7 @@ class Channel:
         self._queued_bytes = 0
         self._untaken_bytes = 0
         self._broken = False
+        self._spare = packets.Spare()
         self.open = True
         self.greeted = False
         sock.setblocking(False)
@@ -68,8 +70,8 @@ class Channel:
             return
         if self._broken:
             return
-        if not self._queue:
-            self._loop.change(self._sock.fileno(), IN | OUT)
+        if fds:
+            self._spare.free()  # until the next packet
         self._queue.append((packet, [os.dup(fd) for fd in fds]))
         self._queued_bytes += len(packet)
 
@@ -85,23 +87,35 @@ class Channel:
         self.open = False
         self._loop.unwatch(self._sock.fileno())
         self._sock.close()
+        self._spare.free()
         for _, fds in self._queue:
             packets.close_all(fds)
         self._queue.clear()
         self._queued_bytes = self._untaken_bytes = 0
 
     def _put(self, packet: bytes, fds: Sequence[int]) -> bool:
+        """Send a packet; False if it must wait: for room, or for descriptors or memory to send it with."""
+        large, events = len(packet) > wire.MAX_INLINE_BYTES, IN
+        if large:
+            self._spare.free()
         try:
             packets.send(self._sock, packet, fds, _socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return False
-        except OSError:
-            # It is dead. What it still sent counts, so the end is for the reading side to find.
-            self._broken = True
-            return False
-        if len(packet) > wire.MAX_INLINE_BYTES:
-            self._untaken_bytes += len(packet)
-        return True
+            events = IN | OUT
+        except OSError as error:
+            if error.errno in packets.LACKING:
+                self._loop.call_later(_RETRY_S, self._flush)
+            else:
+                # It is dead. What it still sent counts, so the end is for the reading side to find.
+                self._broken = True
+        else:
+            if large:
+                self._untaken_bytes += len(packet)
+            return True
+        finally:
+            self._spare.hold()
+        self._loop.change(self._sock.fileno(), events)
+        return False
 
     def _on_ready(self, events: int) -> None:
         if events & OUT:
@@ -113,8 +127,6 @@ class Channel:
         while self._queue and self.open:
             packet, fds = self._queue[0]
             if not self._put(packet, fds):
-                if self._broken:
-                    self._loop.change(self._sock.fileno(), IN)
                 return
             self._queue.popleft()
             self._queued_bytes -= len(packet)
@@ -129,7 +141,7 @@ class Channel:
             if not self.open:
                 return False
             try:
-                packet, fds = packets.receive(self._sock, self._loop.room)
+                packet, fds = self._next()
             except BlockingIOError:
                 return False
             except ConnectionResetError:
@@ -150,6 +162,14 @@ class Channel:
             finally:
                 packets.close_all(fds)
         return True
+
+    def _next(self) -> tuple[bytes, list[int]]:
+        try:
+            if packets.brings_descriptors(self._sock):
+                self._spare.free()
+            return packets.receive(self._sock, self._loop.room)
+        finally:
+            self._spare.hold()
 
     def _dispatch(self, packet: bytes, fds: list[int]) -> None:
         op, tag, fields = wire.decode(packet)

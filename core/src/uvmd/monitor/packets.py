@@ -6,6 +6,7 @@ Both ends use it, the monitor without ever blocking, the daemon's link blocking.
 from __future__ import annotations
 
 import _socket
+import errno
 import fcntl
 import os
 import struct
@@ -17,7 +18,38 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+#: What ``send`` says when there are no descriptors or no memory at this moment; nothing is broken.
+LACKING = (
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.ETOOMANYREFS,
+)  # fmt: skip
+_SPARE = 3
 _ANCILLARY_BYTES = _socket.CMSG_SPACE((wire.MAX_DESCRIPTORS + 1) * 4)
+
+
+class Spare:
+    """Descriptors set aside for packets that need some while there are no others.
+
+    A peer that can neither be told nor heard would never release what has taken them all.
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: list[int] = []
+        self.hold()
+
+    def hold(self) -> None:
+        """Set aside what is missing, as far as it can be had."""
+        try:
+            while len(self._held) < _SPARE:
+                self._held.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            pass
+
+    def free(self) -> None:
+        """Let others have them, until ``hold``."""
+        while self._held:
+            os.close(self._held.pop())
 
 
 def send(sock: _socket.socket, packet: bytes, fds: Sequence[int] = (), flags: int = 0) -> None:
@@ -42,7 +74,7 @@ def receive(sock: _socket.socket, room: memoryview, flags: int = 0) -> tuple[byt
     ``room`` has ``wire.ROOM_BYTES``, and is free again afterwards.
 
     Raises:
-        OSError: as recvmsg(2).
+        OSError: as recvmsg(2); EMFILE when its descriptors are lost, since we have no room for them.
         WireError: more bytes or descriptors than any packet has.
     """
     count, ancillary, got, _ = sock.recvmsg_into([room], _ANCILLARY_BYTES, flags | _socket.MSG_CMSG_CLOEXEC)
@@ -56,8 +88,20 @@ def receive(sock: _socket.socket, room: memoryview, flags: int = 0) -> tuple[byt
             fds.extend(struct.unpack(f"{whole}i", data[: whole * 4]))
     if got & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
         close_all(fds)
+        if got & _socket.MSG_CTRUNC and len(fds) <= wire.MAX_DESCRIPTORS:
+            raise OSError(errno.EMFILE, "no descriptors left for those of a packet")
         raise wire.WireError("a packet above the limits")
     return packet, fds
+
+
+def brings_descriptors(sock: _socket.socket) -> bool:
+    """Tell whether the next packet has descriptors, and leave it: those without room are lost for good.
+
+    Raises:
+        OSError: as recvmsg(2).
+    """
+    _, _, got, _ = sock.recvmsg(1, 0, _socket.MSG_PEEK)
+    return bool(got & _socket.MSG_CTRUNC)
 
 
 def read_large(memfd: int, size: int) -> bytes:
