@@ -424,3 +424,26 @@ def test_a_terminal_outlives_the_daemon(vm: HoldingDaemon, bridge: Connection) -
         init.stdin.write(b"word\n")
         assert bridge.wait(container.id, init.pid) == 24
         assert b"got word" in init.stdout.read_all()
+
+
+def test_waits_on_one_process_are_each_answered_once_by_whichever_daemon(
+    vm: HoldingDaemon, bridge: Connection
+) -> None:
+    with created(bridge, *shell("read line")) as container:
+        init = container.init(stdin=True)
+        process = container.exec(*shell("read line; exit 4"), stdin=True)
+        waits = [bridge.send_wait(container.id, process.pid) for _ in range(3)]
+        # Far more than the socket holds, and nobody takes it: the codes wait behind it.
+        dumps = [bridge.send(DUMP_STACKS, {"ContainerId": "", "ActivityId": ZERO_GUID}) for _ in range(120)]
+        time.sleep(1)
+        process.stdin.write(b"\n")
+        wait_until(lambda: not is_running(process.pid), what="the process has ended")
+        time.sleep(0.3)
+        vm.kill_daemon()
+        wait_until(lambda: [line["msg"] for line in vm.log_lines()].count("serving") == 2, 20, "the next serves")
+        time.sleep(0.3)
+        # An answer to what was answered, or not asked, kills a real bridge, and this one.
+        assert [bridge.answer(wait)["ExitCode"] for wait in waits] == [4, 4, 4]
+        assert {code(bridge.answer(dump)) for dump in dumps} == {"S_OK"}
+        init.stdin.write(b"\n")
+        assert init.wait() == 0
