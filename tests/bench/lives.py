@@ -6,10 +6,11 @@ import json
 import shutil
 import statistics
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
+import sixty
 from bare import rest
 from report import Figure, milliseconds
 from stances import bare_beside, clock
@@ -81,11 +82,23 @@ def config_of(daemon: Daemon, bridge: Connection) -> dict[str, Any]:
     """The config.json that uvmd gives to the runtime; files of the bundle are kept for the bare one."""
     with created(bridge, *TRUE) as container:
         bundle = daemon.host.bundle(container.id)
-        config: dict[str, Any] = json.loads((bundle / "config.json").read_text())
-        for mount in config["mounts"]:
-            source = Path(mount.get("source", ""))
-            if bundle in source.parents:
-                mount["source"] = str(shutil.copy2(source, daemon.folder))
+        there = {mount["destination"]: Path(mount["source"]) for mount in sixty.network_files()}
+        return config_for_bare(daemon, bundle, there, bundle)
+
+
+def config_for_bare(daemon: Daemon, bundle: Path, there: Mapping[str, Path], folder: Path) -> dict[str, Any]:
+    """A config.json for a runtime by itself: what uvmd has bound for its own is named again, by destination.
+
+    Files of ``folder``, which goes with its container, are copied.
+    """
+    config: dict[str, Any] = json.loads((bundle / "config.json").read_text())
+    for mount in config["mounts"]:
+        source = Path(mount.get("source", ""))
+        if daemon.run_dir in source.parents:
+            source = there[mount["destination"]]
+            mount["source"] = str(source)
+        if folder in source.parents and source.is_file():
+            mount["source"] = str(shutil.copy2(source, daemon.folder))
     return config
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 from bare import rest
 from footprint import MIB, settled
-from lives import FOREVER, NO_STREAMS, TRUE
+from lives import FOREVER, NO_STREAMS, TRUE, config_for_bare
 from report import Figure, milliseconds
 from stances import Stance, bare_beside, clock
 
@@ -36,13 +33,9 @@ def start(bridge: Connection, container_id: str) -> int:
 def config_of(daemon: Daemon, made: Pod) -> dict[str, Any]:
     """A workload's config.json as the runtime got it, with the place of its mount put back."""
     workload = made.create(*TRUE, mounts=SHARED)
-    config: dict[str, Any] = json.loads((daemon.host.bundle(workload.id) / "config.json").read_text())
-    for mount in config["mounts"]:
-        source = Path(mount.get("source", ""))
-        if daemon.run_dir in source.parents:
-            mount["source"] = str(made.root / "sandboxMounts" / "data")
-        elif made.root in source.parents and source.is_file():
-            mount["source"] = str(shutil.copy2(source, daemon.folder))
+    files = {f"/etc/{name}": made.root / name for name in ("hostname", "hosts", "resolv.conf")}
+    there = {**files, "/mnt": made.root / "sandboxMounts" / "data"}
+    config = config_for_bare(daemon, daemon.host.bundle(workload.id), there, made.root)
     made.remove(workload)
     return config
 
