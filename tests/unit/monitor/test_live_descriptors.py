@@ -108,3 +108,22 @@ def test_without_descriptors_requests_and_answers_of_any_size_pass(monitor: Live
         assert read_exactly(host, len(frame)) == frame
         with pytest.raises(OSError, match="no slot"):
             daemon.link.resize(99, 1, 1)
+
+
+@pytest.mark.parametrize("left", [0, 2])
+def test_without_a_descriptor_for_its_copy_a_tee_file_is_refused_and_given_back(
+    monitor: LiveMonitor, tmp_path: Path, left: int
+) -> None:
+    daemon, listener = monitor.start(), monitor.listen(2)
+    slot = daemon.link.new_slot()
+    before = len(descriptors(monitor))
+    daemon.link.open_slot(slot)
+    with open(tmp_path / "tee", "wb") as tee:
+        with none_left(monitor, but=left), pytest.raises(OSError, match="Too many open files"):
+            daemon.link.connect(slot, (None, 2, None), tee_fd=tee.fileno())
+        assert len(descriptors(monitor)) == before + 6
+        daemon.link.connect(slot, (None, 2, None), tee_fd=tee.fileno())
+    monitor.accept(listener).close()
+    daemon.link.release(slot)
+    daemon.link.run(["/bin/true"], env={}, deadline_s=10)
+    assert len(descriptors(monitor)) == before

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.live_monitor import listen
-from support.monitor_parts import Parts, raise_it
+from support.monitor_parts import Parts, no_descriptors, raise_it
 from uvmd.monitor import wire
 from uvmd.monitor.answer import Answer, seconds
 from uvmd.monitor.bridge import Bridge
@@ -202,6 +202,51 @@ def test_a_failed_connect_closes_the_tee_file_and_can_be_repeated(desk: Desk) ->
     assert len(os.listdir("/proc/self/fd")) == before
     assert desk.ask(wire.CONNECT, 4, -1, -1, -1, 0, 0, 0, 10**9) == (wire.REPLY, ())
     assert desk.code(wire.CONNECT, 4, -1, -1, -1, 0, 0, 0, 10**9) == errno.EISCONN
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_tee_file_that_cannot_be_had_twice_costs_nothing_and_is_told(desk: Desk, left: int) -> None:
+    desk.ask(wire.OPEN_SLOT, 4, 0, b"", b"")
+    with listen(Path(f"{desk.host}_7")):
+        tee = os.open("/dev/null", os.O_WRONLY)
+        before = len(os.listdir("/proc/self/fd"))
+        with no_descriptors() as taken:
+            for _ in range(left):
+                os.close(taken.pop())
+            kind, answer = desk.ask(wire.CONNECT, 4, -1, 7, -1, 0, 1, 0, 10**9, fds=[tee])
+        assert (kind, answer[0]) == (wire.ERROR, errno.EMFILE)
+        assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert desk.table.slots[4].connectable
+
+
+def test_a_tee_file_goes_with_whatever_ends_its_connect(desk: Desk) -> None:
+    desk.ask(wire.OPEN_SLOT, 4, 0, b"", b"")
+    before = len(os.listdir("/proc/self/fd"))
+    for port, deadline in ((1 << 32, 10**9), (7, 0)):
+        tee = os.open("/dev/null", os.O_WRONLY)
+        desk.ask(wire.CONNECT, 4, -1, port, -1, 0, 1, 0, deadline, fds=[tee])
+        assert len(os.listdir("/proc/self/fd")) == before
+    desk.send(wire.CONNECT, 4, -1, 7, -1, 0, 1, 0, 10**9, fds=[os.open("/dev/null", os.O_WRONLY)])
+    desk.send(wire.RELEASE, 4)
+    assert len(os.listdir("/proc/self/fd")) == before - 6
+
+
+def test_streams_that_cannot_be_watched_are_told_and_go_with_their_slot(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    desk.ask(wire.OPEN_SLOT, 4, 0, b"", b"")
+    tee = os.open("/dev/null", os.O_WRONLY)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch, listen(Path(f"{desk.host}_7")):
+        patch.setattr(desk.parts.loop, "watch", refuse)
+        kind, answer = desk.ask(wire.CONNECT, 4, -1, 7, -1, 0, 1, 0, 10**9, fds=[tee])
+        assert (kind, answer[0]) == (wire.ERROR, errno.ENOMEM)
+    desk.send(wire.RELEASE, 4)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_connections_made_for_a_daemon_that_is_gone_are_closed(desk: Desk) -> None:

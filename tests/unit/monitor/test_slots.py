@@ -108,7 +108,8 @@ def test_closing_a_slot_says_nothing_and_leaves_nothing(parts: Parts) -> None:
         slot = Slot(parts.tools, 1, b"", drained.append)
         slot.open_pipes()
         made, hosts = connections(*wanted)
-        slot.connect(made, tee=os.open("/dev/null", os.O_WRONLY))
+        slot.take_tee(os.open("/dev/null", os.O_WRONLY))
+        slot.connect(made)
         slot.close()
         for host in hosts:
             assert host.recv(1) == b""

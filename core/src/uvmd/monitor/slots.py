@@ -62,7 +62,7 @@ class Slot:
         self._child_ends: tuple[int, ...] = ()
         self._our_ends: tuple[int, ...] = ()
         self._connections: list[_socket.socket | None] | None = None
-        self._tee = -1
+        self._tees: tuple[int, int] = (-1, -1)
         self._redial: Sequence[Target | None] = (None, None, None)
         self._input: Input | None = None
         self._outputs: list[Output] = []
@@ -132,15 +132,26 @@ class Slot:
         """True while streams can still be connected."""
         return self._connections is None and self.connecting is None and not self.drained
 
+    def take_tee(self, tee: int) -> None:
+        """Have the outputs write a file too; they share it, each with its own descriptor.
+
+        Raises:
+            OSError: no descriptor for the second; the first stays the caller's.
+        """
+        self._tees = (tee, -1 if self.is_terminal else os.dup(tee))
+
+    def drop_tee(self) -> None:
+        """Close the file that no output has taken yet."""
+        tees, self._tees = self._tees, (-1, -1)
+        for tee in tees:
+            if tee >= 0:
+                os.close(tee)
+
     def connect(
-        self,
-        connections: list[_socket.socket | None],
-        tee: int = -1,
-        redial: Sequence[Target | None] = (None, None, None),
+        self, connections: list[_socket.socket | None], redial: Sequence[Target | None] = (None, None, None)
     ) -> None:
         """Take the host's connections and relay, at once or when the master arrives."""
         self._connections = connections
-        self._tee = tee
         self._redial = redial
         self._start_relays()
 
@@ -220,7 +231,7 @@ class Slot:
     def _start_pipes(self, connections: list[_socket.socket | None]) -> None:
         ends, self._our_ends = self._our_ends, ()
         self._input = Input(self._tools, connections[0], ends[0], terminal=False)
-        tees = self._split_tee()
+        tees, self._tees = self._tees, (-1, -1)
         for index in (1, 2):
             self._outputs.append(
                 Output(
@@ -239,7 +250,7 @@ class Slot:
 
     def _start_terminal(self, connections: list[_socket.socket | None]) -> None:
         self._input = Input(self._tools, connections[0], self._master, terminal=True)
-        tee, self._tee = self._tee, -1
+        (tee, _), self._tees = self._tees, (-1, -1)
         output = Output(
             self._tools,
             f"{self.number}.terminal",
@@ -260,11 +271,6 @@ class Slot:
             output.advance(events)
         if self._input is not None:
             self._input.advance(events)
-
-    def _split_tee(self) -> tuple[int, int]:
-        """Both outputs write one file; each closes its own descriptor."""
-        tee, self._tee = self._tee, -1
-        return (tee, os.dup(tee)) if tee >= 0 else (-1, -1)
 
     def _check_grace(self) -> None:
         if self.drained:
@@ -292,9 +298,7 @@ class Slot:
             self._tools.loop.unwatch(self._master)
             os.close(self._master)
             self._master = -1
-        if self._tee >= 0:
-            os.close(self._tee)
-            self._tee = -1
+        self.drop_tee()
         self.close_child_ends()
         ends, self._our_ends = self._our_ends, ()
         for fd in ends:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _socket
 import errno
-import os
 
 from uvmd.monitor import dial
 from uvmd.monitor.answer import Answer, seconds
@@ -83,8 +82,10 @@ class SlotTable:
         if not slot.connectable:
             code = errno.ESRCH if slot.drained else errno.EISCONN
             raise OSError(code, "the streams cannot be connected any more")
-        tee = fds.pop(0) if has_tee and fds else -1
         targets = self.targets((stdin, stdout, stderr), bool(discard))
+        if has_tee and fds:
+            slot.take_tee(fds[0])  # before anything is dialled: it may find no descriptor
+            del fds[0]
         again = (None, *targets[1:]) if redial else (None, None, None)
 
         def done(made: list[_socket.socket | None]) -> None:
@@ -93,7 +94,11 @@ class SlotTable:
                 # Nobody would know of it, and no port accepts a second time.
                 failed(OSError(errno.EPIPE, "the daemon is gone"), made)
                 return
-            slot.connect(made, tee, again)
+            try:
+                slot.connect(made, again)
+            except OSError as error:  # no memory to watch them; from here they go with the slot
+                answer.fail(error)
+                return
             answer.give()
 
         def failed(error: OSError, made: Sequence[_socket.socket | None] = ()) -> None:
@@ -101,8 +106,7 @@ class SlotTable:
             for sock in made:
                 if sock is not None:
                     sock.close()
-            if tee >= 0:
-                os.close(tee)
+            slot.drop_tee()
             slot.check_drained()
             answer.fail(error)
 
