@@ -110,3 +110,20 @@ def test_a_host_that_stops_reading_stops_nobody_else(daemon: Daemon, bridge: Con
             bridge.send(message, {"ContainerId": "", "ActivityId": ZERO_GUID})
         assert init.stdout.read_all().count(b"\n") == 50
         assert init.wait() == 0
+
+
+def test_a_host_that_left_more_than_is_kept_for_it_comes_back(daemon: Daemon, bridge: Connection) -> None:
+    body = {"ContainerId": "", "ActivityId": ZERO_GUID}
+    left = {bridge.send(DUMP_STACKS, body): DUMP_STACKS for _ in range(400)}
+    time.sleep(1)
+    # Nobody takes the answers, so those to what fills 64 MiB are not written either.
+    left |= {bridge.send(START, {**body, "Unknown": "x" * ((16 << 20) - 200)}): START for _ in range(4)}
+    time.sleep(0.5)
+    bridge.close()
+    fresh = daemon.connect(negotiate=False)
+    fresh.continue_ids(max(left))
+    for number, message in left.items():
+        fresh.expect(number, message)
+    fresh.negotiate()
+    assert code(fresh.answer(max(left))) == "S_OK"
+    fresh.close()

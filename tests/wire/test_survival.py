@@ -440,7 +440,7 @@ def test_waits_on_one_process_are_each_answered_once_by_whichever_daemon(
         wait_until(lambda: not is_running(process.pid), what="the process has ended")
         time.sleep(0.3)
         vm.kill_daemon()
-        wait_until(lambda: [line["msg"] for line in vm.log_lines()].count("serving") == 2, 20, "the next serves")
+        wait_until(lambda: vm.log_text().count('"serving"') == 2, 20, "the next daemon serves")
         time.sleep(0.3)
         # An answer to what was answered, or not asked, kills a real bridge, and this one.
         assert [bridge.answer(wait)["ExitCode"] for wait in waits] == [4, 4, 4]
