@@ -127,3 +127,10 @@ def test_without_a_descriptor_for_its_copy_a_tee_file_is_refused_and_given_back(
     daemon.link.release(slot)
     daemon.link.run(["/bin/true"], env={}, deadline_s=10)
     assert len(descriptors(monitor)) == before
+
+
+def test_without_descriptors_what_the_daemon_had_is_enough_for_the_next_one(monitor: LiveMonitor) -> None:
+    daemon = monitor.start()
+    with none_left(monitor):
+        os.kill(daemon.pid, 9)
+        assert monitor.next_daemon().greet().daemon_starts == 2
