@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,10 @@ class Gate:
         os.close(self.devnull)
         os.close(self.attached._claim)
         self.attached._listener.close()
-        for read_end, write_end in self.pidfds:
+        for _, write_end in self.pidfds:
             os.close(write_end)
-            if self.attached._pidfd == read_end:
-                os.close(read_end)
+        if self.attached._pidfd >= 0:
+            os.close(self.attached._pidfd)
 
 
 @pytest.fixture
@@ -156,6 +157,24 @@ def test_a_daemon_that_has_left_its_link_and_stays_is_killed(
         parts.run_until(lambda: gate.attached.channel)
     parts.run_until(lambda: gate.killed)
     assert gate.killed == [signal.SIGKILL]
+
+
+def test_the_time_that_one_daemon_had_to_leave_is_not_the_next_ones(
+    gate: Gate, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "LEAVING_S", 0.5)
+    with gate.connect():
+        parts.run_until(lambda: gate.attached.channel)
+    parts.run_until(lambda: gate.attached.channel is None)
+    due = time.monotonic() + 0.5
+    gate.end_daemon()
+    parts.run_until(lambda: not gate.attached.alive)
+    monkeypatch.setattr(room, "LEAVING_S", 60)
+    with gate.connect():
+        parts.run_until(lambda: gate.attached.channel)
+    assert gate.pidfds[0][0] == gate.pidfds[1][0], "a descriptor's number is used again"
+    parts.run_until(lambda: gate.attached.channel is None and time.monotonic() > due + 0.1)
+    assert gate.killed == []
 
 
 def test_only_a_greeting_counts_as_a_start(gate: Gate, parts: Parts) -> None:

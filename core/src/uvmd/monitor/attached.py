@@ -42,6 +42,8 @@ class Attached(Supervisor):
     """
 
     _pidfd = -1
+    #: Which daemon that is: the next one's descriptor may well have the same number.
+    _arrivals = 0
     _last_started = False
 
     def listen(self, path: bytes) -> None:
@@ -119,6 +121,7 @@ class Attached(Supervisor):
             sock.close()
             return
         self._pidfd = pidfd
+        self._arrivals += 1
         self._loop.watch(pidfd, IN, self._ended)
         self._converse(sock)
         self._log.info("a daemon has come", pid=pid)
@@ -132,13 +135,13 @@ class Attached(Supervisor):
     def _lost(self, reason: str) -> None:
         self._log.info("the link has ended", reason=reason)
         self.channel = None
-        here = self._pidfd
+        here = self._arrivals
         self._loop.call_later(LEAVING_S, lambda: self._kill_if(here))
         self._on_lost()
 
-    def _kill_if(self, pidfd: int) -> None:
+    def _kill_if(self, arrival: int) -> None:
         """Kill it if it is still that one."""
-        if self.channel is None and self._pidfd == pidfd:
+        if self.channel is None and self._pidfd >= 0 and self._arrivals == arrival:
             self.kill()
 
 

@@ -30,7 +30,9 @@ def holdings() -> Holdings:
         found = []
         try:
             for name in os.listdir(folder):
-                found.append(os.readlink(f"{folder}/{name}").partition(":[")[0])
+                path = os.readlink(f"{folder}/{name}").partition(":[")[0]
+                # Of its own, whatever its pid.
+                found.append(path.replace(folder.removesuffix("fd"), "/proc/self/"))
         except OSError:
             pass
         return found
