@@ -20,7 +20,7 @@ from uvmd.linux.proc import unescape
 
 MOUNTINFO = "/proc/self/mountinfo"
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_DETACH: Final = 2  # MNT_DETACH
+MNT_DETACH: Final = 2
 
 #: Words of mount options that say how mounts propagate, and their MS_* values.
 PROPAGATION: Final = {
@@ -158,7 +158,7 @@ def detach(target: str) -> None:
     nothing is mounted there.
     """
     set_propagation(target, PROPAGATION["rprivate"])
-    unmount(target, _DETACH)
+    unmount(target, MNT_DETACH)
 
 
 @contextmanager

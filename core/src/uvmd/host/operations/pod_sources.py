@@ -23,7 +23,6 @@ from uvmd.linux.trees import remove_tree
 from uvmd.oci.shape.sources import PodSource, Sources
 
 _MODE: Final = 0o777  # whoever the containers run as
-_DETACH: Final = 2  # MNT_DETACH
 _STAGED: Final = "mounts"
 #: What may be bound that no container has made: sockets and devices of the VM, too.
 _OTHERS: Final = (stat.S_IFDIR, stat.S_IFREG, stat.S_IFSOCK, stat.S_IFIFO, stat.S_IFBLK, stat.S_IFCHR)
@@ -96,7 +95,7 @@ def _open(root: str, path: str, source: PodSource, undo: Undo) -> int:
         return fd
     try:
         mounts.mount("none", fd, "hugetlbfs", data=f"pagesize={source.page_size}")
-        undo.callback(mounts.unmount, path, _DETACH, step=f"unmount {source.below}")
+        undo.callback(mounts.unmount, path, mounts.MNT_DETACH, step=f"unmount {source.below}")
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
     finally:

@@ -34,7 +34,6 @@ NAMES: Final = (*FILES, LOGS, *SHARED)
 
 _MODE: Final = 0o755
 _FILE_MODE: Final = 0o644
-_DETACH: Final = 2  # MNT_DETACH
 
 
 def make_shared(ctx: Context, container: Container, planned: Planned, wants_logs: bool, undo: Undo) -> None:
@@ -88,7 +87,7 @@ def _make_mount(root_fd: int, root: str, name: str, undo: Undo) -> None:
             mounts.mount("tmpfs", fd, "tmpfs", data="mode=0755")
         else:
             mounts.bind(fd, fd, recursive=not made)
-        undo.callback(mounts.unmount, path, _DETACH, step=f"unmount {name}")
+        undo.callback(mounts.detach, path, step=f"unmount {name}")
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
     finally:
@@ -140,7 +139,7 @@ def _unmount_tree(path: str) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        mounts.unmount_tree(path, _DETACH)
+        mounts.unmount_tree(path, mounts.MNT_DETACH)
 
 
 def remove_root(ctx: Context, container: Container) -> None:
