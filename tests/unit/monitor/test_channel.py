@@ -125,7 +125,7 @@ def test_a_large_packet_goes_either_way_with_the_last_descriptors(parts: Parts) 
     ends.close()
 
 
-@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM, errno.ETOOMANYREFS])
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM, errno.ETOOMANYREFS, errno.EBUSY])
 def test_a_packet_that_lacks_something_waits_and_the_others_behind_it(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:

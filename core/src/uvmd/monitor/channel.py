@@ -103,11 +103,11 @@ class Channel:
         except BlockingIOError:
             events = IN | OUT
         except OSError as error:
-            if error.errno in packets.LACKING:
-                self._loop.call_later(_RETRY_S, self._flush)
-            else:
-                # It is dead. What it still sent counts, so the end is for the reading side to find.
+            if error.errno in packets.GONE:
+                # What it still sent counts, so the end is for the reading side to find.
                 self._broken = True
+            else:
+                self._loop.call_later(_RETRY_S, self._flush)
         else:
             if large:
                 self._untaken_bytes += len(packet)

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-#: What ``send`` says when there are no descriptors or no memory at this moment; nothing is broken.
-LACKING = (
-    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.ETOOMANYREFS,
-)  # fmt: skip
+#: What ``send`` says when nobody is there any more. All else passes: no descriptors or no memory at
+#: this moment, or EBUSY, since a page that the kernel has in hand cannot be sealed (fcntl(2)).
+GONE = (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN, errno.EBADF)
 _SPARE = 3
 _ANCILLARY_BYTES = _socket.CMSG_SPACE((wire.MAX_DESCRIPTORS + 1) * 4)
 
